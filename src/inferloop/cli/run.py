@@ -1,0 +1,108 @@
+"""`inferloop run`: a pipeline until its sources end or somebody stops it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from inferloop.cli.units import DurationType
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Coroutine
+
+    from inferloop.streams.events import Summary
+    from inferloop.streams.pipeline import Pipeline
+
+
+@click.command()
+@click.argument("file", metavar="PIPELINE.yaml", type=click.Path(path_type=Path))
+@click.option("--model-from", type=click.Path(path_type=Path), help="The registry that has the model; by default your own.")
+@click.option("--journal", type=click.Path(path_type=Path), help="Where decisions are kept; by default under INFERLOOP_HOME.")
+@click.option("--no-ledger", is_flag=True, help="Write no predictions; there is nothing to learn from then.")
+@click.option(
+    "--drain", type=DurationType(), default="4s", show_default=True, help="How long messages may take to finish when it stops."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+def command(file: Path, model_from: Path | None, journal: Path | None, no_ledger: bool, drain: float, as_json: bool) -> None:
+    r"""Run PIPELINE.yaml: read its sources, decide every message once, deliver to its sinks.
+
+    SIGTERM and Ctrl-C stop reading, finish what was read and acknowledge it. What is not done within --drain comes again
+    at the next start, where it finds the decision that was made.
+
+    \b
+    Example:
+      inferloop run refunds.yaml
+    """
+    from inferloop.streams.pipeline import Pipeline
+
+    pipeline = Pipeline.load(file)
+    summary = _complete(_run(pipeline, model_from, journal, ledger=not no_ledger, drain_s=drain))
+    if as_json:
+        click.echo(json.dumps(asdict(summary)))
+        return
+    _print(summary)
+
+
+async def _run(pipeline: Pipeline, model_from: Path | None, journal_at: Path | None, *, ledger: bool, drain_s: float) -> Summary:
+    import asyncio
+    from contextlib import ExitStack
+
+    from inferloop.data.journal import Journal, journal_path
+    from inferloop.data.ledger.ledger import Ledger, ledger_path
+    from inferloop.prediction.router import Router
+    from inferloop.registry.registry import Registry
+
+    stop = asyncio.Event()
+    _listen(stop)
+    with ExitStack() as stack:
+        registry = stack.enter_context(Registry(model_from))
+        journal = stack.enter_context(Journal(journal_at or journal_path()))
+        book = stack.enter_context(Ledger(ledger_path())) if ledger else None
+        async with Router(registry, ledger=book) as router:
+            await router.open([pipeline.spec.model.ref])
+            return await pipeline.run(router=router, journal=journal, ledger=book, stop=stop, drain_s=drain_s)
+
+
+def _listen(stop: asyncio.Event) -> None:
+    """Let SIGTERM and Ctrl-C set `stop`; a second one ends the process at once."""
+    import asyncio
+    import signal
+
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        click.echo(f"{number.name}: finishing what was read", err=True)
+        stop.set()
+        loop.remove_signal_handler(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+
+
+def _complete(work: Coroutine[Any, Any, Summary]) -> Summary:
+    """Run to the end, on uvloop where there is one."""
+    try:
+        from uvloop import run
+    except ImportError:
+        import asyncio
+
+        return asyncio.run(work)
+    return run(work)
+
+
+def _print(summary: Summary) -> None:
+    click.echo(
+        f"{summary.pipeline}: {summary.messages} messages, {summary.decisions} decisions, {summary.dead_letters} dead letters, "
+        f"{summary.redelivered} came again; p50 {summary.p50_ms:.1f} ms, p99 {summary.p99_ms:.1f} ms, {summary.seconds:.1f} s"
+    )
+    for sink in sorted({*summary.delivered, *summary.refused, *summary.failed}):
+        refused, failed = summary.refused.get(sink, 0), summary.failed.get(sink, 0)
+        extra = "".join(f", {count} {word}" for count, word in ((refused, "refused"), (failed, "failed")) if count)
+        click.echo(f"  {sink}: {summary.delivered.get(sink, 0)} delivered{extra}")
+    for name, count in sorted({**summary.rules, **summary.reasons}.items()):
+        click.echo(f"  {name}: {count}")

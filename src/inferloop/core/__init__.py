@@ -1,0 +1,1 @@
+"""The nouns: errors, Signature, Bundle, Target, Report, plugin protocols and table, telemetry."""

@@ -1,0 +1,1 @@
+"""Labeled samples from files, and their splits."""

@@ -1,0 +1,1 @@
+"""The declared steps from fields to tensors and from tensors to labels, executed."""

@@ -1,0 +1,1 @@
+"""A pipeline, a data set and a story each, on real data that PyPI wheels carry."""

@@ -1,0 +1,1 @@
+"""HTTP/1.1 transport: connections, limits and graceful drain; knows bytes, no models."""

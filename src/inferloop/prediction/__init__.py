@@ -1,0 +1,1 @@
+"""The hot path: Router -> Predictor -> Batcher -> Session."""

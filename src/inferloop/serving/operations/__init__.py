@@ -1,0 +1,1 @@
+"""What the server does, the same for REST and gRPC: plain values in, plain values out."""

@@ -1,0 +1,1 @@
+"""Source -> Rule -> Sink: pipelines that decide every message once and lose none."""

@@ -1,0 +1,185 @@
+"""The sections of a pipeline file that are no plugin's: pydantic models with the grammar's keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from inferloop.data.config import Duration, Rate
+
+NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
+Name = Annotated[str, Field(pattern=NAME)]
+
+SOURCE_KEYS = ("rate", "buffer", "when_full")
+SINK_KEYS = ("required",)
+MOST_REMEMBERED = 10_000
+"""Messages that a rule remembers of one key: its state is written with every decision that changes it."""
+LATER = ("window", "outbox")
+"""Keys of the grammar that this version does not offer."""
+
+
+class Section(BaseModel):
+    """A mapping whose keys are all known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, arbitrary_types_allowed=True)
+
+
+def _short(key: str) -> BeforeValidator:
+    """Accept `cooldown: 24h` for `cooldown: {for: 24h}`."""
+    return BeforeValidator(lambda value: value if isinstance(value, Mapping | BaseModel) or value is None else {key: value})
+
+
+class Batch(Section):
+    """How many messages go to the model together.
+
+    Attributes:
+        max_delay: seconds to wait for more, from the first message on.
+    """
+
+    max: int = Field(64, ge=1, le=4096)
+    max_delay: Duration = 0.0
+
+
+class ModelSection(Section):
+    """Which model scores, and which message field is which of its fields.
+
+    Attributes:
+        inputs: field of the Bundle to field of the message; empty when the names agree.
+        max_age: seconds after which a message is stale; None never.
+    """
+
+    ref: str = Field(min_length=1)
+    inputs: dict[str, str] = Field(default_factory=dict)
+    batch: Batch = Field(default_factory=lambda: Batch(max=64))
+    max_age: Duration | None = None
+
+
+class Vote(Section):
+    """The condition held for `need` of the last `of` messages."""
+
+    of: int = Field(ge=1, le=MOST_REMEMBERED)
+    need: int = Field(ge=1)
+    by: str = "key"
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Vote:
+        if self.need > self.of:
+            raise ValueError(f"need {self.need} of {self.of} can never be reached")
+        return self
+
+
+class Span(Section):
+    """A time, counted per value of `by`: how long a condition must hold, or how long a rule rests after it acted."""
+
+    for_: Duration = Field(alias="for")
+    by: str = "key"
+
+
+class Budget(Section):
+    """At most so many within a time, counted per value of `by`; every one is remembered for that time."""
+
+    rate: Rate
+    by: str = "key"
+
+    @model_validator(mode="after")
+    def _small(self) -> Budget:
+        if self.rate.count > MOST_REMEMBERED:
+            raise ValueError(f"must be at most {MOST_REMEMBERED}, it is {self.rate.count}")
+        return self
+
+
+class RuleSection(Section):
+    """What a score means and where it acts."""
+
+    name: Name
+    label: str | None = None
+    above: float | None = None
+    below: float | None = None
+    when: str | None = None
+    abstain: bool = False
+    vote: Vote | None = None
+    for_: Annotated[Span | None, _short("for")] = Field(None, alias="for")
+    cooldown: Annotated[Span | None, _short("for")] = None
+    budget: Annotated[Budget | None, _short("rate")] = None
+    clear_below: float | None = None
+    once_per: str | None = None
+    send: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _hysteresis(self) -> RuleSection:
+        if self.clear_below is not None and (self.above is None or self.clear_below > self.above):
+            raise ValueError("clear_below needs `above`, and must not be higher than it")
+        return self
+
+    @property
+    def counts_by(self) -> tuple[str, ...]:
+        """The names whose values its state is kept by."""
+        spans = (self.vote, self.for_, self.cooldown, self.budget)
+        return tuple(part.by for part in spans if part is not None) + (("key",) if self.clear_below is not None else ())
+
+
+class Moment(Section):
+    """One message of a test: when it arrives, and what the model says of it."""
+
+    at: datetime | None = None
+    message: Any = None
+    topic: str = ""
+    scores: dict[str, float] = Field(default_factory=dict)
+    abstain: bool = False
+
+
+class TestSection(Moment):
+    """Messages with given scores, and what must come of them: a count or one payload by sink."""
+
+    __test__ = False
+    name: str = ""
+    messages: tuple[Moment, ...] = ()
+    expect: dict[str, int | dict[str, Any]]
+
+    @model_validator(mode="after")
+    def _one_form(self) -> TestSection:
+        if (self.message is None) == (not self.messages):
+            raise ValueError("must have either `message` or `messages`")
+        return self
+
+    @property
+    def moments(self) -> tuple[Moment, ...]:
+        """The messages in order."""
+        return self.messages or (self,)
+
+
+def _some(rules: tuple[RuleSection, ...]) -> tuple[RuleSection, ...]:
+    if not rules:
+        raise ValueError("must have at least 1 entry")
+    return rules
+
+
+class SourceCommon(Section):
+    """Keys of every source beside its plugin's; for a live source that cannot wait."""
+
+    rate: Rate | None = None
+    buffer: int | None = Field(None, ge=1)
+    when_full: Literal["block", "drop_oldest"] = "block"
+
+
+class SinkCommon(Section):
+    """Keys of every sink beside its plugin's.
+
+    Attributes:
+        required: whether a message is acknowledged only after this sink confirmed.
+    """
+
+    required: bool = True
+
+
+class PipelineCommon(Section):
+    """The keys of a pipeline file that are always the same."""
+
+    pipeline: Name
+    model: ModelSection
+    match: Literal["first", "all"] = "first"
+    rules: Annotated[tuple[RuleSection, ...], AfterValidator(_some)]
+    tests: tuple[TestSection, ...] = ()

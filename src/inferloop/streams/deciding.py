@@ -1,0 +1,162 @@
+"""Decide once: from scored work to decisions in the journal, with the rule state and once_per keys that belong to them.
+
+Runs on the journal's thread, a batch at a time; what it returns is on disk.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from inferloop.core.errors import Conflict, InvalidInput
+from inferloop.data.journal import Journal, StoredDecision, StoredDelivery
+from inferloop.streams.identity import effect_key, once_key
+from inferloop.streams.loading import DEAD_LETTER
+from inferloop.streams.rules.memory import Memory
+from inferloop.streams.rules.rulebook import STALE, Effect, Rulebook, Verdict
+from inferloop.streams.rules.scored import Scored
+from inferloop.streams.scope import scope_of
+from inferloop.streams.work import Work
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Draft:
+    """Decisions of one batch, not on disk yet.
+
+    Attributes:
+        works: those that get a decision, in order, with it.
+        skipped: rules whose condition touched a missing value, one entry a message.
+    """
+
+    works: list[Work] = field(default_factory=list)
+    state: dict[str, bytes] = field(default_factory=dict)
+    once_keys: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+
+class Decider:
+    """Applies the rules of one pipeline and stores what they say. Used by the journal's thread only.
+
+    Args:
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self, pipeline: str, rulebook: Rulebook, journal: Journal, *, memory: Memory, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._pipeline = pipeline
+        self._rulebook = rulebook
+        self._journal = journal
+        self._memory = memory
+        self._clock = clock
+
+    def draft(self, works: Sequence[Work]) -> Draft:
+        """Decide every piece of work, in order. Changes the rule state in memory: never call it twice for one message."""
+        draft = Draft()
+        taken: set[str] = set()
+        for work in works:
+            if work.error is None:
+                try:
+                    work.decision = self._decided(work, draft, taken)
+                except Exception as error:  # a message that breaks the rules is poison, not the end of the pipeline
+                    log.exception("rules raised what they must not", extra={"pipeline": self._pipeline, "message_id": work.id})
+                    work.error = InvalidInput(f"the rules broke: {type(error).__name__}: {error}")
+                    work.error_kind = "rules"
+            if work.error is not None:
+                work.decision = self._rejected(work)
+            draft.works.append(work)
+        draft.state = self._memory.take_changes()
+        draft.once_keys = list(taken)
+        return draft
+
+    def write(self, draft: Draft, extra_state: Mapping[str, bytes]) -> None:
+        """Put a draft on disk; may be tried again. A message that was decided meanwhile keeps that decision.
+
+        Raises:
+            StorageError: nothing was written.
+        """
+        state = {**draft.state, **extra_state}
+        decisions = [work.decision for work in draft.works if work.decision is not None]
+        try:
+            self._journal.write(decisions, state, draft.once_keys)
+        except Conflict:
+            found = self._journal.find(self._pipeline, [work.id for work in draft.works])
+            for work in draft.works:
+                work.decision = found.get(work.id, work.decision)
+            rest = [decision for decision in decisions if decision.message_id not in found]
+            if rest:
+                self._journal.write(rest, state, draft.once_keys)
+
+    def _decided(self, work: Work, draft: Draft, taken: set[str]) -> StoredDecision:
+        if work.sample is None:
+            raise AssertionError(f"work {work.id} was neither decoded nor rejected")
+        scored = work.scored or Scored()
+        now = self._clock()
+        if work.stale:
+            verdict = Verdict("", STALE, scored.label, scored.score)
+        else:
+            scope = scope_of(work.sample, scored, identity=work.id, received=work.message.received, now=now)
+            verdict = self._rulebook.decide(
+                scope, scored, self._memory, skipped=draft.skipped.append, seen=lambda sink, value: self._seen(sink, value, taken)
+            )
+        return StoredDecision(
+            pipeline=self._pipeline,
+            message_id=work.id,
+            key=work.sample.key,
+            time=now,
+            rule=verdict.rule,
+            reason=verdict.reason,
+            label=verdict.label,
+            score=verdict.score if verdict.score == verdict.score else 0.0,  # NaN is no JSON
+            prediction_id=scored.prediction_id,
+            deliveries=tuple(self._delivery(effect, work.id) for effect in verdict.effects),
+        )
+
+    def _delivery(self, effect: Effect, message_id: str) -> StoredDelivery:
+        if effect.once is None:
+            key = effect_key(self._pipeline, effect.rule, effect.sink, message_id)
+        else:
+            key = once_key(self._pipeline, effect.sink, effect.once)
+        return StoredDelivery(effect.sink, key, effect.payload)
+
+    def _seen(self, sink: str, value: object, taken: set[str]) -> bool:
+        key = once_key(self._pipeline, sink, value)
+        if key in taken or self._journal.seen_once(self._pipeline, [key]):
+            return True
+        taken.add(key)
+        return False
+
+    def _rejected(self, work: Work) -> StoredDecision:
+        reason = f"{work.error_kind}: {work.error}"
+        payload = dead_letter(work, self._pipeline, reason)
+        delivery = StoredDelivery(DEAD_LETTER, effect_key(self._pipeline, "", DEAD_LETTER, work.id), payload)
+        key = work.sample.key if work.sample is not None else ""
+        return StoredDecision(
+            self._pipeline, work.id, key, self._clock(), "", f"{DEAD_LETTER}: {reason}", "", 0.0, "", (delivery,)
+        )
+
+
+def dead_letter(work: Work, pipeline: str, reason: str) -> dict[str, Any]:
+    """A message that cannot be decided, with its original bytes: as `payload` if they are text, else as `payload_base64`."""
+    message = work.message
+    try:
+        original = {"payload": message.payload.decode()}
+    except UnicodeDecodeError:
+        original = {"payload_base64": base64.b64encode(message.payload).decode()}
+    return {
+        "pipeline": pipeline,
+        "id": work.id,
+        "source": message.source,
+        "topic": message.topic,
+        "position": message.position,
+        "headers": dict(message.headers),
+        "received": message.received,
+        "reason": reason,
+        **original,
+    }

@@ -1,0 +1,1 @@
+"""What a score means: declared conditions, and what they remember per key."""

@@ -1,0 +1,113 @@
+"""Ask the model: a micro-batch at a time, each message with an answer or an error of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from inferloop.core.bundle import Bundle
+from inferloop.core.datatypes import Array
+from inferloop.core.errors import DeadlineExceeded, EngineError, InferloopError, NotFound, Overloaded, Unavailable
+from inferloop.core.sample import Sample
+from inferloop.prediction.prediction import Prediction
+from inferloop.streams.config import ModelSection
+from inferloop.streams.rules.scored import Scored
+from inferloop.streams.work import Work
+
+log = logging.getLogger(__name__)
+
+_LATER = (Overloaded, Unavailable, DeadlineExceeded, NotFound)
+"""The model is not there now: the message waits, it is not to blame."""
+_LONGEST_WAIT_S = 5.0
+
+
+class Predicts(Protocol):
+    """What a pipeline needs of a Router."""
+
+    async def predict(self, ref: str, sample: Sample, *, key: str = "", source: str = "") -> Prediction:
+        """The answer for one sample; concurrent calls share a batch."""
+        ...
+
+    def bundle(self, ref: str) -> Bundle:
+        """The Bundle that answers now."""
+        ...
+
+
+class Scorer:
+    """Scores work with one model of a Router.
+
+    Args:
+        section: the model section of the pipeline file.
+        source: who asks, for the ledger.
+    """
+
+    def __init__(self, router: Predicts, section: ModelSection, *, source: str) -> None:
+        self._router = router
+        self._section = section
+        self._source = source
+
+    async def score(self, works: Sequence[Work]) -> None:
+        """Give every piece of work its scores or its error. Waits as long as the model is not there."""
+        waiting = list(works)
+        attempt = 0
+        while waiting:
+            answers = await asyncio.gather(*(self._predict(work) for work in waiting))
+            later: list[Work] = []
+            for work, answer in zip(waiting, answers, strict=True):
+                if isinstance(answer, Scored):
+                    work.scored = answer
+                elif isinstance(answer, _LATER):
+                    later.append(work)
+                else:
+                    work.error, work.error_kind = answer, "model"
+            if later:
+                attempt += 1
+                await self._wait(attempt, len(later), next(a for a in answers if isinstance(a, _LATER)))
+            waiting = later
+
+    async def _predict(self, work: Work) -> Scored | InferloopError:
+        sample = work.sample
+        if sample is None:
+            return Unavailable(f"message {work.id} has no sample")
+        try:
+            prediction = await self._router.predict(
+                self._section.ref, self._model_sample(sample), key=sample.key, source=self._source
+            )
+            return scored_of(prediction)
+        except InferloopError as error:
+            return error
+        except Exception as error:  # a message that breaks the model is poison, not the end of the pipeline
+            log.exception("model raised what it must not", extra={"model": self._section.ref, "message_id": work.id})
+            return EngineError(f"the model broke: {type(error).__name__}: {error}")
+
+    def _model_sample(self, sample: Sample) -> Sample:
+        """The message under the names of the Bundle's fields."""
+        inputs = self._section.inputs
+        if not inputs:
+            return sample
+        return replace(sample, fields={name: sample.fields[field] for name, field in inputs.items() if field in sample.fields})
+
+    async def _wait(self, attempt: int, count: int, error: InferloopError) -> None:
+        delay_s = min(_LONGEST_WAIT_S, 0.05 * 2 ** min(attempt, 16)) * random.uniform(0.5, 1.0)
+        if attempt == 1 or attempt % 10 == 0:
+            facts: dict[str, Any] = {"model": self._section.ref, "reason": error.message, "messages": count, "retry_s": delay_s}
+            log.warning("model is not there, messages wait", extra=facts)
+        await asyncio.sleep(delay_s)
+
+
+def scored_of(prediction: Prediction) -> Scored:
+    """A prediction as rules see it: without labels, the score is the only output."""
+    who = Scored(prediction_id=prediction.id, model=prediction.model, version=prediction.version)
+    if prediction.scores or prediction.label:
+        abstained = not prediction.label
+        return replace(who, label=prediction.label, score=prediction.score, scores=prediction.scores, abstained=abstained)
+    single = [array for array in prediction.outputs.values() if array.size == 1 and array.dtype.kind in "fiub"]
+    return replace(who, score=_number(single[0])) if len(single) == 1 else who
+
+
+def _number(array: Array) -> float:
+    return float(array.reshape(-1)[0])

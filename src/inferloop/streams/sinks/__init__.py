@@ -1,0 +1,1 @@
+"""Where decisions act; each file is one plugin."""

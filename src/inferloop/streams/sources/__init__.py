@@ -1,0 +1,1 @@
+"""Where messages come from; each file is one plugin."""

@@ -1,0 +1,1 @@
+"""Dataset -> Bundle: networks that learn from their errors, with curves, resume, calibration and a parity proof."""

@@ -1,0 +1,355 @@
+"""What every source and every sink promises, against real brokers, servers and files; a new plugin needs a world here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from inferloop.core import plugins
+from inferloop.core.errors import InvalidInput, Unavailable
+from inferloop.core.protocols import Delivery, Sink, Source
+from inferloop.core.sample import Message
+from inferloop.data.journal import Journal
+from inferloop.streams.contexts import SinkContext, SourceContext
+from support.broker import Mosquitto
+
+Payloads = list[bytes]
+
+
+@dataclass
+class SourceWorld:
+    """The other side of a source: how to make one, and how to put messages there."""
+
+    make: Callable[[], Source]
+    put: Callable[[Payloads], None]
+
+
+@dataclass
+class SinkWorld:
+    """The other side of a sink: how to make one, and what arrived there."""
+
+    make: Callable[[], Sink]
+    effects: Callable[[], Sequence[str]]
+    fail: Callable[[int], None] | None = None
+
+
+def _lines(path: Path) -> Callable[[Payloads], None]:
+    def put(payloads: Payloads) -> None:
+        with path.open("ab") as file:
+            file.writelines(payload + b"\n" for payload in payloads)
+
+    return put
+
+
+@contextlib.asynccontextmanager
+async def file_source(folder: Path) -> AsyncIterator[SourceWorld]:
+    remembered: list[str] = [""]
+    source = plugins.load("sources", "file")
+    config = source.Config(path=folder / "feed.jsonl")
+
+    def remember(position: str) -> None:
+        remembered[0] = position
+
+    yield SourceWorld(lambda: source(config, SourceContext("p", "feed", remembered[0], remember)), _lines(folder / "feed.jsonl"))
+
+
+@contextlib.asynccontextmanager
+async def mqtt_source(folder: Path) -> AsyncIterator[SourceWorld]:
+    broker = Mosquitto(folder / "broker")
+    source = plugins.load("sources", "mqtt")
+    config = source.Config(url=broker.url, topics=["feed/#"], client_id="contract", in_flight=1000)
+    broker.subscribe_for("contract", "feed/#")
+    try:
+        yield SourceWorld(lambda: source(config, SourceContext("p", "feed")), lambda them: broker.publish("feed/1", them))
+    finally:
+        broker.stop()
+
+
+@dataclass
+class Hook:
+    """An HTTP service that applies each key once."""
+
+    keys: list[str] = field(default_factory=list)
+    status: int = 200
+
+    async def handle(self, request: web.Request) -> web.Response:
+        key = request.headers["Idempotency-Key"]
+        await request.json()
+        if self.status == 200 and key not in self.keys:
+            self.keys.append(key)
+        return web.Response(status=self.status)
+
+    def fail(self, status: int) -> None:
+        self.status = status
+
+
+@contextlib.asynccontextmanager
+async def webhook_sink(_: Path, __: Any) -> AsyncIterator[SinkWorld]:
+    hook = Hook()
+    app = web.Application()
+    app.router.add_post("/", hook.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    sink = plugins.load("sinks", "webhook")
+    config = sink.Config(url=f"http://127.0.0.1:{port}/", timeout="2s")
+    try:
+        yield SinkWorld(lambda: sink(config, SinkContext("p", "act")), lambda: hook.keys, hook.fail)
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def sqlite_sink(folder: Path, _: Any) -> AsyncIterator[SinkWorld]:
+    sink = plugins.load("sinks", "sqlite")
+    config = sink.Config(path=folder / "out.db", table="effects", row={"number": "=n"})
+
+    def effects() -> list[str]:
+        with contextlib.closing(sqlite3.connect(folder / "out.db")) as database:
+            return [key for (key,) in database.execute("SELECT idempotency_key FROM effects ORDER BY rowid")]
+
+    yield SinkWorld(lambda: sink(config, SinkContext("p", "act")), effects)
+
+
+@contextlib.asynccontextmanager
+async def file_sink(folder: Path, _: Any) -> AsyncIterator[SinkWorld]:
+    sink = plugins.load("sinks", "file")
+    path = folder / "deep" / "out.jsonl"
+
+    def effects() -> list[str]:
+        return [f"k{json.loads(line)['number']}" for line in path.read_text().splitlines()]
+
+    yield SinkWorld(lambda: sink(sink.Config(path=path), SinkContext("p", "act")), effects)
+
+
+@contextlib.asynccontextmanager
+async def stdout_sink(_: Path, capsys: pytest.CaptureFixture[str]) -> AsyncIterator[SinkWorld]:
+    sink = plugins.load("sinks", "stdout")
+
+    def effects() -> list[str]:
+        return [f"k{json.loads(line)['number']}" for line in capsys.readouterr().out.splitlines()]
+
+    yield SinkWorld(lambda: sink(sink.Config(), SinkContext("p", "act")), effects)
+
+
+@contextlib.asynccontextmanager
+async def queue_sink(folder: Path, _: Any) -> AsyncIterator[SinkWorld]:
+    sink = plugins.load("sinks", "queue")
+    with Journal(folder / "journal.db") as journal:
+        context = SinkContext("p", "act", journal)
+        yield SinkWorld(lambda: sink(sink.Config(), context), lambda: [item.key for item in journal.review_list()])
+
+
+SOURCES = {"file": file_source, "mqtt": mqtt_source}
+SINKS = {"webhook": webhook_sink, "sqlite": sqlite_sink, "file": file_sink, "stdout": stdout_sink, "queue": queue_sink}
+
+
+@pytest.fixture(params=plugins.names("sources"))
+async def source_world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SourceWorld]:
+    async with SOURCES[request.param](tmp_path) as world:
+        yield world
+
+
+@pytest.fixture(params=plugins.names("sinks"))
+async def sink_world(
+    request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> AsyncIterator[SinkWorld]:
+    async with SINKS[request.param](tmp_path, capsys) as world:
+        yield world
+
+
+def payloads(count: int) -> Payloads:
+    return [json.dumps({"number": number}).encode() for number in range(count)]
+
+
+def deliveries(*numbers: int) -> list[Delivery]:
+    return [Delivery(f"k{number}", {"number": number, "text": "ä|'"}, f"m{number}") for number in numbers]
+
+
+async def read(source: Source, count: int) -> list[Message]:
+    messages: list[Message] = []
+    async with asyncio.timeout(10):
+        while len(messages) < count:
+            messages += await source.read()
+    return messages
+
+
+async def give(sink: Sink, them: Sequence[Delivery]) -> None:
+    for batch in [them] if sink.batched else [[one] for one in them]:
+        await sink.send(batch)
+
+
+async def test_a_source_gives_every_message_in_order(source_world: SourceWorld) -> None:
+    source_world.put(payloads(300))
+    source = source_world.make()
+    await source.open()
+    messages = await read(source, 300)
+    await source.close()
+    assert [message.payload for message in messages] == payloads(300)
+    assert {message.source for message in messages} == {"feed"}
+    assert all(message.position for message in messages) is source.replayable
+
+
+async def test_what_was_not_acknowledged_comes_again_and_what_was_does_not(source_world: SourceWorld) -> None:
+    source_world.put(payloads(100))
+    source = source_world.make()
+    assert source.durable
+    await source.open()
+    messages = await read(source, 100)
+    await source.ack(messages[:40])
+    await source.close()
+    again = source_world.make()
+    await again.open()
+    rest = await read(again, 60)
+    await again.ack(rest)
+    await again.close()
+    assert [message.payload for message in rest] == payloads(100)[40:]
+
+
+async def test_a_cancelled_read_loses_nothing_and_a_second_close_does_nothing(source_world: SourceWorld) -> None:
+    source = source_world.make()
+    source_world.put(payloads(1))
+    await source.open()
+    await read(source, 1)
+    waiting = asyncio.create_task(source.read())
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    source_world.put(payloads(2)[1:])
+    assert [message.payload for message in await read(source, 1)] == payloads(2)[1:]
+    await source.close()
+    await source.close()
+
+
+async def test_a_sink_delivers_in_order(sink_world: SinkWorld) -> None:
+    sink = sink_world.make()
+    await sink.open()
+    await give(sink, deliveries(1, 2, 3))
+    await give(sink, deliveries(4))
+    await sink.close()
+    assert list(sink_world.effects()) == ["k1", "k2", "k3", "k4"]
+
+
+async def test_an_idempotent_sink_applies_a_repeated_key_once(sink_world: SinkWorld) -> None:
+    sink = sink_world.make()
+    await sink.open()
+    await give(sink, deliveries(1, 2))
+    await sink.close()
+    again = sink_world.make()
+    await again.open()
+    await give(again, deliveries(2, 3))
+    await again.close()
+    once = ["k1", "k2", "k3"]
+    assert list(sink_world.effects()) == (once if sink.idempotent else ["k1", "k2", "k2", "k3"])
+
+
+async def test_a_second_close_of_a_sink_does_nothing(sink_world: SinkWorld) -> None:
+    sink = sink_world.make()
+    await sink.open()
+    await sink.close()
+    await sink.close()
+
+
+@pytest.mark.parametrize(("status", "error"), [(500, Unavailable), (503, Unavailable), (429, Unavailable), (408, Unavailable)])
+async def test_a_webhook_that_may_be_tried_again_is_unavailable(status: int, error: type[Exception], tmp_path: Path) -> None:
+    async with webhook_sink(tmp_path, None) as world:
+        await _fails(world, status, error)
+
+
+@pytest.mark.parametrize("status", [400, 404, 409, 422])
+async def test_a_webhook_that_refuses_for_good_is_invalid_input(status: int, tmp_path: Path) -> None:
+    async with webhook_sink(tmp_path, None) as world:
+        await _fails(world, status, InvalidInput)
+
+
+async def _fails(world: SinkWorld, status: int, error: type[Exception]) -> None:
+    assert world.fail is not None
+    world.fail(status)
+    sink = world.make()
+    await sink.open()
+    with pytest.raises(error, match=str(status)):
+        await give(sink, deliveries(1))
+    world.fail(200)
+    await give(sink, deliveries(1))
+    await sink.close()
+    assert list(world.effects()) == ["k1"]
+
+
+async def test_a_table_without_a_unique_key_column_is_refused(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "out.db")) as database:
+        database.execute("CREATE TABLE effects (idempotency_key TEXT, number)")
+    async with sqlite_sink(tmp_path, None) as world:
+        with pytest.raises(InvalidInput, match="no unique column 'idempotency_key'"):
+            await world.make().open()
+
+
+async def test_half_a_line_left_by_a_crash_spoils_no_other(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "out.jsonl").write_bytes(b'{"number": 1}\n{"numb')
+    async with file_sink(tmp_path, None) as world:
+        sink = world.make()
+        await sink.open()
+        await give(sink, deliveries(2))
+        await sink.close()
+    lines = (tmp_path / "deep" / "out.jsonl").read_bytes().splitlines()
+    assert lines[1] == b'{"numb'
+    assert json.loads(lines[2])["number"] == 2
+
+
+async def test_a_csv_file_gives_rows_with_their_columns(tmp_path: Path) -> None:
+    path = tmp_path / "feed.csv"
+    path.write_bytes(b'id,text\r\n1,"two\nlines"\r\n2,plain\r\n')
+    source = plugins.load("sources", "file")
+    remembered: list[str] = []
+    first = source(source.Config(path=path), SourceContext("p", "feed", "", remembered.append))
+    await first.open()
+    rows = await read(first, 2)
+    await first.ack(rows[:1])
+    await first.close()
+    second = source(source.Config(path=path), SourceContext("p", "feed", remembered[-1], remembered.append))
+    await second.open()
+    rest = await read(second, 1)
+    await second.close()
+    assert [row.payload for row in rows] == [b'1,"two\nlines"', b"2,plain"]
+    assert rows[0].headers == {"csv-columns": '["id", "text"]'}
+    assert [row.payload for row in rest] == [b"2,plain"]
+
+
+async def test_a_file_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
+    path = tmp_path / "feed.jsonl"
+    source = plugins.load("sources", "file")
+    _lines(path)(payloads(3))
+    first = source(source.Config(path=path), SourceContext("p", "feed"))
+    await first.open()
+    position = (await read(first, 3))[-1].position
+    await first.close()
+    path.write_bytes(b'{"number": "other"}\n' * 2)
+    second = source(source.Config(path=path), SourceContext("p", "feed", position))
+    await second.open()
+    assert len(await read(second, 2)) == 2
+    await second.close()
+
+
+async def test_a_followed_file_gives_only_whole_lines(tmp_path: Path) -> None:
+    path = tmp_path / "feed.jsonl"
+    path.write_bytes(b'{"number": 0}\n{"numb')
+    source = plugins.load("sources", "file")
+    following = source(source.Config(path=path, follow=True), SourceContext("p", "feed"))
+    await following.open()
+    first = await read(following, 1)
+    with path.open("ab") as file:
+        file.write(b'er": 1}\n')
+    second = await read(following, 1)
+    await following.close()
+    assert [message.payload for message in (*first, *second)] == payloads(2)

@@ -1,0 +1,1 @@
+"""Tiny bundles, sessions and samples that every test may use."""

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inferloop.core.errors import InvalidConfig, NotFound
+from inferloop.streams.pipeline import Pipeline
+from support.pipelines import content, save
+
+REFUNDS = """
+pipeline: refunds
+sources:
+  chat: {mqtt: {url: "mqtt://127.0.0.1:1883", topics: ["shop/chat"], qos: 1, client_id: refunds, in_flight: 256}}
+message:
+  json:
+    id: $.message_id
+    key: $.customer_id
+    time: $.sent_at
+    fields:
+      text: $.message
+      order: $.order_id
+      total: {path: $.order_total, type: number, required: true}
+model: {ref: "dissatisfied@champion", inputs: {text: text}, batch: {max: 64, max_delay: 5ms}, max_age: 10m}
+rules:                                # in order, the first that matches decides (match: all for every one)
+  - {name: refund, label: dissatisfied, above: 0.9, when: "total < 100.0", once_per: order, send: [refund, audit]}
+  - {name: review, below: 0.6, send: [review]}
+sinks:
+  refund: {webhook: {url: "${REFUND_URL}", json: {order: "=order", reason: "=label"}}}
+  review: {queue: {}}                 # the built-in human review queue
+  audit:  {file: {path: audit.jsonl}, required: false}
+dead_letter: {file: {path: rejected.jsonl}}
+tests:
+  - {at: "2026-01-01T10:00:00Z", message: {message_id: m1, customer_id: c1, sent_at: "2026-01-01T09:59:58Z", message: "I am dissatisfied, give me my money back", order_id: o1, order_total: 40.0},
+     scores: {dissatisfied: 0.97}, expect: {refund: {json: {order: o1, reason: dissatisfied}}, audit: 1}}
+"""  # noqa: E501
+
+
+def problems(**changes: Any) -> str:
+    """The problems of the usual pipeline with other sections; None leaves one out."""
+    sections = {name: value for name, value in content(**changes).items() if value is not None}
+    with pytest.raises(InvalidConfig) as caught:
+        Pipeline.of(sections)
+    return caught.value.message
+
+
+def rule(**parts: Any) -> list[dict[str, Any]]:
+    return [{"name": "act", "send": ["act"], **parts}]
+
+
+def test_the_pipeline_of_the_design_loads_and_passes_its_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFUND_URL", "http://127.0.0.1:9/refunds")
+    file = tmp_path / "refunds.yaml"
+    file.write_text(REFUNDS)
+    pipeline = Pipeline.load(file)
+    (result,) = pipeline.test()
+    assert result.passed, result.problems
+    assert result.decisions == ("refund -> refund, audit",)
+    promises = {pair.sink: str(pair.promise) for pair in pipeline.check().pairs}
+    assert promises == {"refund": "effect exactly once", "review": "effect exactly once", "audit": "best effort"}
+
+
+def test_five_mistakes_are_told_at_once_each_with_its_path(tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(
+        REFUNDS.replace("qos: 1", "qos: 3")
+        .replace("max_age: 10m", "max_age: 10")
+        .replace("total < 100.0", "totl < 100.0")
+        .replace("send: [review]", "send: [reviw]")
+        .replace("queue: {}", "quue: {}")
+    )
+    with pytest.raises(InvalidConfig) as caught:
+        Pipeline.load(file, offline=True)
+    told = {line.split(": ")[1] for line in caught.value.problems}
+    assert told == {"sources.chat.mqtt.qos", "model.max_age", "rules.0.when", "rules.1.send.0", "sinks.review.quue"}
+
+
+def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=r"nothing\.yaml"):
+        Pipeline.load(tmp_path / "nothing.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"pipeline": "two words"}, "pipeline: must match"),
+        ({"pipeline": None}, "pipeline: is missing"),
+        ({"rules": None}, "rules: is missing"),
+        ({"rules": []}, "rules: must have at least"),
+        ({"model": None}, "model: is missing"),
+        ({"model": {"ref": "m", "batch": {"max": 0}}}, "model.batch.max: must be at least 1"),
+        ({"model": {"ref": "m", "batch": {"max_delay": "5"}}}, "model.batch.max_delay: must be a duration with its unit"),
+        ({"model": {"ref": "m", "inputs": {"x": "nope"}}}, "model.inputs.x: no message field named 'nope'"),
+        ({"sources": {}}, "sources: must have at least 1 entry"),
+        ({"sources": {"a": {"kafka": {}}}}, "no source named 'kafka'; known: mqtt, file"),
+        ({"sources": {"a": {}}}, "sources.a: must name exactly one source, it names none; known: mqtt, file"),
+        ({"sources": {"a b": {"file": {"path": "x"}}}}, "sources.a b: is no name"),
+        ({"sources": {"a": {"file": {"path": "x", "folow": True}}}}, "sources.a.file.folow: is not a known key; did you mean"),
+        ({"sources": {"a": {"mqtt": {"url": "tcp://x", "topics": ["t"]}}}}, "sources.a.mqtt.url: must be mqtt://HOST"),
+        ({"sources": {"a": {"mqtt": {"url": "mqtt://x", "topics": ["t/#/u"]}}}}, "'t/#/u' is no topic filter"),
+        ({"sources": {"a": {"mqtt": {"url": "mqtt://x", "topics": []}}}}, "sources.a.mqtt.topics"),
+        ({"message": {"xml": {}}}, "no codec named 'xml'; known: json"),
+        ({"message": {"json": {"fields": {"label": "$.label"}}}}, "field 'label' has the name of something built in"),
+        ({"message": {"json": {"fields": {"x": {"path": "$.x", "type": "integer"}}}}}, "message.json.fields.x.type"),
+        ({"sinks": {"act": {"pigeon": {}}}}, "no sink named 'pigeon'; known: webhook"),
+        ({"sinks": {"act": {"webhook": {"url": "ftp://x"}}}}, "sinks.act.webhook.url: must start with http"),
+        ({"sinks": {"act": {"webhook": {"url": "http://x", "json": "=id"}}}}, "sinks.act.webhook.json: must be a mapping"),
+        ({"sinks": {"act": {"webhook": {"url": "http://x", "json": {"a": ["=nope"]}}}}}, "json.a.0: unknown variable 'nope'"),
+        ({"sinks": {"act": {"sqlite": {"path": "x", "table": "a;b"}}}}, "sinks.act.sqlite.table: must match"),
+        ({"sinks": {"act": {"queue": {}, "requird": True}}}, "sinks.act.requird: is not a known key; did you mean 'required'?"),
+        ({"sinks": {"dead_letter": {"queue": {}}, "act": {"queue": {}}}}, "sinks.dead_letter: is no name"),
+        ({"rules": rule(send=["nope"])}, "rules.0.send.0: no sink named 'nope'; known: act"),
+        ({"rules": rule(when="nope == 1")}, "rules.0.when: unknown variable 'nope'"),
+        ({"rules": rule(when="total")}, "rules.0.when: 'total' must be true or false"),
+        ({"rules": rule(once_per="nope")}, "rules.0.once_per: no field named 'nope'"),
+        ({"rules": rule(cooldown={"for": "1s", "by": "nope"})}, "rules.0.cooldown.by: no field named 'nope'"),
+        ({"rules": rule(budget="many")}, "rules.0.budget: must be a count per time"),
+        ({"rules": rule() + rule()}, "rules.1.name: 'act' is the name of another rule"),
+        ({"rules": [{"send": []}]}, "rules.0.name: is missing"),
+        ({"match": "some"}, "match: must be 'first' or 'all'"),
+        ({"window": {"hop": 3}}, "window: is not offered by this version"),
+        ({"outbox": {}}, "outbox: is not offered by this version"),
+        ({"extra": 1}, "extra: is not a known key"),
+        ({"sources": {"a": {"file": {"path": "x"}, "rate": "5/s"}}}, "sources.a.rate: is for a live source"),
+        ({"tests": [{"message": {}, "expect": {"nope": 1}}]}, "tests.0.expect: no sink named 'nope'"),
+        ({"tests": [{"expect": {}}]}, "tests.0: must have either `message` or `messages`"),
+        (
+            {"rules": rule(when="total < 1.0"), "tests": [{"message": {"id": "a", "device": "b", "at": 0}, "expect": {}}]},
+            "tests.0.message: lacks the field 'total' that rule 'act' uses",
+        ),
+        ({"tests": [{"message": {"id": "a"}, "expect": {}}]}, "tests.0.message: the key is missing at $.device"),
+    ],
+)
+def test_each_mistake_is_told_with_its_path(changes: dict[str, Any], told: str) -> None:
+    assert told in problems(**changes)
+
+
+def test_an_unset_variable_is_a_problem_with_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOWHERE", raising=False)
+    assert "sinks.act.webhook.url: environment variable NOWHERE is not set" in problems(
+        sinks={"act": {"webhook": {"url": "${NOWHERE}"}}}
+    )
+
+
+def test_a_file_without_ids_says_so_in_its_guarantee() -> None:
+    message = {"json": {"fields": {"values": "$.values"}}}
+    mqtt = {"mqtt": {"url": "mqtt://x", "topics": ["t"]}}
+    lossy = {"mqtt": {"url": "mqtt://x", "topics": ["t"], "qos": 0}}
+    sections = content(
+        message=message,
+        sources={"file": {"file": {"path": "x"}}, "mqtt": mqtt, "lossy": lossy},
+        rules=rule(cooldown="1h", send=["act", "log"]),
+        sinks={"act": {"webhook": {"url": "http://x"}}, "log": {"stdout": {}}, "unused": {"queue": {}}},
+    )
+    found = Pipeline.of(sections).check()
+    promises = {(pair.source, pair.sink): (str(pair.promise), pair.why) for pair in found.pairs}
+    assert promises["file", "act"][0] == "effect exactly once"
+    assert promises["file", "log"][0] == "at least once"
+    assert promises["mqtt", "act"] == (
+        "at least once",
+        "messages have no id and the source has no durable position: a redelivery is decided anew",
+    )
+    assert promises["lossy", "act"][0] == "at most once"
+    assert ("file", "unused") not in promises
+    assert any("message.key is not declared" in note for note in found.notes)
+
+
+def test_a_failing_test_of_a_file_says_what_came_instead(tmp_path: Path) -> None:
+    message = {"id": "a", "device": "b", "at": 0, "order": "o1"}
+    tests = [
+        {"name": "wrong", "message": message, "scores": {"hot": 0.9}, "expect": {"act": {"json": {"order": "o2"}}}},
+        {"name": "unexpected", "message": message, "scores": {"hot": 0.9}, "expect": {}},
+        {"name": "poison", "message": "{", "expect": {"dead_letter": 1}},
+    ]
+    wrong, unexpected, poison = Pipeline.load(save(tmp_path / "p.yaml", content(tests=tests))).test()
+    assert wrong.problems == ('act: expected {"order":"o2"}, got {"id":"a","order":"o1","label":"hot"}',)
+    assert unexpected.problems == ('act: expected 0 deliveries, got 1 delivery: {"id":"a","order":"o1","label":"hot"}',)
+    assert poison.passed
+
+
+def test_a_test_sets_the_clock_for_stateful_rules_and_age() -> None:
+    def moment(second: int, sent: int = 0) -> dict[str, Any]:
+        at = f"2026-01-01T10:00:{second:02}Z"
+        body = {"id": str(second), "device": "b", "at": f"2026-01-01T10:00:{second - sent:02}Z", "values": [1]}
+        return {"at": at, "message": body, "scores": {"hot": 0.9}}
+
+    tests = [{"messages": [moment(0), moment(5), moment(20, sent=9), moment(30)], "expect": {"act": 2}}]
+    sections = content(rules=rule(above=0.5, cooldown="10s"), tests=tests, model={"ref": "m", "max_age": "8s"})
+    (result,) = Pipeline.of(sections).test()
+    assert result.decisions == ("act -> act", "suppressed: cooldown -> nothing", "stale -> nothing", "act -> act")
+    assert result.passed
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(["sources", "message", "model", "rules", "sinks", "dead_letter", "tests"]), values)
+def test_no_content_breaks_the_reader(key: str, value: Any) -> None:
+    with contextlib.suppress(InvalidConfig):
+        Pipeline.of(content(**{key: value}))
