@@ -15,7 +15,9 @@ Fields = list[tuple[str, str]]
 
 def block(path: str, *more: tuple[bytes, bytes]) -> bytes:
     """A request's header block; enters nothing into a table."""
-    start = b"\x83\x86" + blocks.literal(4, path.encode()) + blocks.literal(31, b"application/grpc")
+    start = (
+        b"\x83\x86" + blocks.literal(1, b"localhost") + blocks.literal(4, path.encode()) + blocks.literal(31, b"application/grpc")
+    )
     return start + b"".join(blocks.literal(name, value) for name, value in more)
 
 
