@@ -1,6 +1,6 @@
 """One call on its stream: implements `grpc_call.Call` over the windows and frames of its connection.
 
-    DATA ─ Intake ─ recv / Method.unary ─ send ─ Outflow ─ DATA ... HEADERS with the status
+    DATA ─ Incoming ─ recv / Method.unary ─ send ─ Outflow ─ DATA ... HEADERS with the status
 
 A unary method runs without a Task, from the frame that completes its request to the one write that answers it.
 """
@@ -11,18 +11,17 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Coroutine, Mapping
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
-from inferloop.core.errors import Cancelled, DeadlineExceeded, InferloopError, InvalidInput, TooLarge, Unsupported
+from inferloop.core.errors import Cancelled, DeadlineExceeded, InferloopError, Unsupported
 from inferloop.core.work import Drive
-from inferloop.net.decompress import decompress
 from inferloop.net.grpc_call import Metadata, Method, Status
 from inferloop.net.http2 import blocks, frames
-from inferloop.net.http2.deadlines import Deadlines
+from inferloop.net.http2.answer import whole
+from inferloop.net.http2.carrier import Carrier
 from inferloop.net.http2.head import Head
-from inferloop.net.http2.intake import PREFIX, Broken, Intake
-from inferloop.net.http2.limits import Http2Limits
-from inferloop.net.http2.outflow import Outflow
+from inferloop.net.http2.incoming import Incoming
+from inferloop.net.http2.intake import PREFIX, Broken
 from inferloop.net.http2.violation import ErrorCode
 
 log = logging.getLogger(__name__)
@@ -32,50 +31,7 @@ SOON_S = 1.0
 
 _JOINED_BYTES = 64 * 1024
 _HEADERS = blocks.HEADERS_OK
-_HEADERS_HEAD = frames.head(len(_HEADERS), frames.HEADERS, frames.END_HEADERS, 0)[:5]
-_TRAILERS = blocks.TRAILERS_OK
-_TRAILERS_HEAD = frames.head(len(_TRAILERS), frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 0)[:5]
 _U32 = frames.U32.pack
-_HEAD = frames.HEAD.pack
-
-
-class Carrier(Protocol):
-    """The connection, as its streams see it.
-
-    Attributes:
-        working: handlers that have not ended, those of closed streams included.
-        unread_bytes: what the intakes of all streams hold.
-        now: the loop's time, up to a tick ago.
-    """
-
-    limits: Http2Limits
-    outflow: Outflow
-    deadlines: Deadlines
-    working: int
-    unread_bytes: int
-    peer: str
-    subject: str
-
-    @property
-    def now(self) -> float:
-        """See above."""
-        ...
-
-    def write(self, data: bytes) -> None:
-        """Send, or collect what leaves at the end of this turn."""
-        ...
-
-    def forget(self, stream: Stream) -> None:
-        """The stream's answer is complete."""
-        ...
-
-    def reset(self, stream: Stream, code: ErrorCode) -> None:
-        """End a stream with RST_STREAM."""
-        ...
-
-    def watch(self, task: asyncio.Task[None]) -> None:
-        """Keep a task until it is done."""
-        ...
 
 
 class Stream:
@@ -89,7 +45,7 @@ class Stream:
     """
 
     __slots__ = (
-        "_answering", "_arrived", "_carrier", "_encoding", "_intake", "_method", "_senders", "_trailers", "_work", "closed",
+        "_answering", "_carrier", "_encoding", "_incoming", "_method", "_senders", "_trailers", "_work", "closed",
         "credit", "deadline", "ended", "ending", "id", "metadata", "method", "peer", "pending", "queued", "since", "started",
         "subject", "watched",
     )  # fmt: skip
@@ -98,9 +54,8 @@ class Stream:
         self._carrier = carrier
         self._method = method
         self._encoding = head.encoding
-        self._intake: Intake | None = None
+        self._incoming: Incoming | None = None
         self._work: Drive[bytes] | asyncio.Task[None] | None = None
-        self._arrived: asyncio.Future[None] | None = None
         self._senders: list[asyncio.Future[None]] | None = None
         self._trailers: dict[str, str] | None = None
         self._answering = False
@@ -124,17 +79,14 @@ class Stream:
 
     async def recv(self) -> bytes | None:
         """See `Call.recv`."""
-        intake = self._taking()
-        while True:
-            taken = self._take(intake)
-            if taken is not None:
-                self._grant()
-                return await self._plain(*taken)
-            if intake.ended:
+        incoming = self._receiving()
+        while (taken := incoming.take()) is None:
+            if incoming.ended:
                 return None
             self._check_open()
-            self._arrived = asyncio.get_running_loop().create_future()
-            await self._arrived
+            await incoming.more()
+        self._grant(incoming)
+        return await incoming.plain(*taken)
 
     async def send(self, message: bytes) -> None:
         """See `Call.send`."""
@@ -163,7 +115,7 @@ class Stream:
         if self._is_unary:
             return
         self.started = True
-        self._taking()
+        self._receiving()
         self._carrier.working += 1
         task = asyncio.get_running_loop().create_task(self._serve())
         task.add_done_callback(self._served)
@@ -173,7 +125,7 @@ class Stream:
     def is_whole(self, data: bytes, start: int, end: int) -> bool:
         """Whether these bytes, the last, are the one plain message of a unary call."""
         return (
-            self._intake is None
+            self._incoming is None
             and end - start >= PREFIX
             and data[start] == 0
             and int.from_bytes(data[start + 1 : start + PREFIX], "big") == end - start - PREFIX
@@ -196,25 +148,21 @@ class Stream:
 
     def receive(self, data: bytes, charged: int, *, ended: bool) -> None:
         """DATA: `data` of it is content, `charged` counts against the window."""
-        intake = self._taking()
-        intake.window -= charged
-        if intake.window < 0:
+        incoming = self._receiving()
+        if not incoming.charge(charged):
             self._carrier.reset(self, ErrorCode.FLOW_CONTROL_ERROR)
             return
-        self._carrier.unread_bytes += len(data)
-        self.ended = intake.ended = ended
+        self.ended = ended
         try:
-            intake.add(data)
-            self._check_budget()
+            incoming.add(data, ended=ended)
         except InferloopError as error:
             self._failed(error)
             return
         if ended and self._is_unary:
-            self._start_collected(intake)
+            self._start_collected(incoming)
             return
-        if self._arrived is not None and not self._arrived.done():
-            self._arrived.set_result(None)
-        self._grant()
+        incoming.wake()
+        self._grant(incoming)
 
     def expire(self) -> None:
         """See `deadlines.Expiring`."""
@@ -239,7 +187,7 @@ class Stream:
             if waited > limits.write_s + sum(map(len, self.pending)) / limits.rate:
                 self._carrier.reset(self, ErrorCode.ENHANCE_YOUR_CALM)
         elif not self.started:
-            come = self._intake.unread_bytes if self._intake is not None else 0
+            come = self._incoming.unread_bytes if self._incoming is not None else 0
             if waited > limits.body_s + come / limits.rate:
                 self._failed(DeadlineExceeded("the request took too long to arrive"))
 
@@ -254,9 +202,8 @@ class Stream:
         self.closed = True
         self.pending = _NOTHING
         self.ending = None
-        if self._intake is not None:
-            self._carrier.unread_bytes -= self._intake.unread_bytes
-            self._intake.clear()
+        if self._incoming is not None:
+            self._incoming.clear()
         if self.watched:
             self._carrier.deadlines.remove()
         if self._work is not None:
@@ -279,29 +226,14 @@ class Stream:
     def _is_unary(self) -> bool:
         return self._method.unary is not None and not self._method.streams
 
-    def _taking(self) -> Intake:
-        if self._intake is None:
-            limits = self._carrier.limits
-            self._intake = Intake(limits.window_bytes, limits.message_bytes)
-            self._intake.ended = self.ended
-        return self._intake
+    def _receiving(self) -> Incoming:
+        if self._incoming is None:
+            self._incoming = Incoming(self._carrier, self._encoding, ended=self.ended)
+        return self._incoming
 
-    def _take(self, intake: Intake) -> tuple[bool, bytes] | None:
-        before = intake.unread_bytes
-        try:
-            return intake.take()
-        finally:
-            self._carrier.unread_bytes -= before - intake.unread_bytes
-
-    def _grant(self) -> None:
-        grant = self._intake.credit() if self._intake is not None and not self.closed else 0
-        if grant:
-            self._carrier.write(frames.window_update(self.id, grant))
-
-    def _check_budget(self) -> None:
-        if self._carrier.unread_bytes > self._carrier.limits.buffered_bytes:
-            hint = "send less at once, or over several connections"
-            raise TooLarge(f"the connection holds {self._carrier.unread_bytes} unread bytes", hint=hint)
+    def _grant(self, incoming: Incoming) -> None:
+        if not self.closed:
+            incoming.grant(self.id)
 
     def _check_open(self) -> None:
         if self.closed or self.ending is not None:
@@ -311,10 +243,10 @@ class Stream:
         if self.closed:
             raise Cancelled("the client has left")
 
-    def _start_collected(self, intake: Intake) -> None:
+    def _start_collected(self, incoming: Incoming) -> None:
         try:
-            taken = self._take(intake)
-            if taken is None or intake.unread_bytes:
+            taken = incoming.take()
+            if taken is None or incoming.unread_bytes:
                 raise Unsupported("the method takes exactly one message")
         except InferloopError as error:
             self._failed(error)
@@ -325,31 +257,13 @@ class Stream:
             return
         self.started = True
         self._carrier.working += 1
-        work = self._work = Drive(self._unary_of_compressed(message))
+        work = self._work = Drive(self._unary_of_compressed(incoming, message))
         work.start(self._answered)
 
-    async def _unary_of_compressed(self, message: bytes) -> bytes:
+    async def _unary_of_compressed(self, incoming: Incoming, message: bytes) -> bytes:
         unary = self._method.unary
-        plain = await self._plain(True, message)
+        plain = await incoming.plain(True, message)
         return await unary(self, plain) if unary is not None else b""
-
-    async def _plain(self, compressed: bool, message: bytes) -> bytes:
-        """Undo the compression of a message.
-
-        Raises:
-            TooLarge: it grows beyond the limit.
-            Broken: it is not what its encoding says, or has none.
-        """
-        if not compressed:
-            return message
-        if self._encoding == "identity":
-            raise Broken("a message is flagged as compressed, and grpc-encoding names no way")
-        try:
-            return await decompress(message, self._encoding, limit=self._carrier.limits.message_bytes)
-        except TooLarge:
-            raise
-        except InvalidInput as error:
-            raise Broken(error.message) from error
 
     async def _serve(self) -> None:
         await self._method.handle(self)
@@ -383,17 +297,7 @@ class Stream:
             self._finish(blocks.trailers(Status.OK, "", self._trailers))
             return
         out.window -= size
-        stream_id = _U32(self.id)
-        if self._trailers is None:
-            tail = _TRAILERS_HEAD + stream_id + _TRAILERS
-        else:
-            block = blocks.trailers(Status.OK, "", self._trailers)
-            tail = frames.header_frames(self.id, block, end_stream=True, limit=out.frame_bytes)
-        parts = (
-            _HEADERS_HEAD, stream_id, _HEADERS, _HEAD(size >> 8, size & 0xFF, 0, 0, self.id), b"\0", _U32(size - PREFIX), answer,
-            tail,
-        )  # fmt: skip
-        carrier.write(b"".join(parts))
+        carrier.write(whole(self.id, answer, self._trailers, out.frame_bytes))
         carrier.forget(self)
 
     def _failed(self, error: BaseException) -> None:
