@@ -29,6 +29,15 @@ class Calls:
         self._block_of = (0, 0)
         self._window = streams.limits.connection_window_bytes
 
+    @property
+    def held_bytes(self) -> int:
+        """Of a header block that is not whole yet."""
+        return len(self._block)
+
+    def stop(self) -> None:
+        """Nothing more comes."""
+        self._block = bytearray()
+
     def data(self, data: bytes, start: int, end: int, flags: int, stream_id: int) -> None:
         """DATA."""
         length = end - start

@@ -56,7 +56,7 @@ class Http2Connection(asyncio.Protocol):
         self._outflow = Outflow(self._output.write, loop.call_soon)
         self._streams = OpenStreams(owner, self._output, self._outflow, end=self._end, emptied=self._emptied)
         self._reader = FrameReader(owner.limits, now)
-        calls = Calls(find, self._streams, self._reader)
+        calls = self._calls = Calls(find, self._streams, self._reader)
         control = Control(self._streams, self._reader, pinged=self._on_pong, left=self._on_left)
         self._reader.unknown = self._streams.nuisance
         self._reader.handlers = (
@@ -74,6 +74,16 @@ class Http2Connection(asyncio.Protocol):
     def streams(self) -> int:
         """How many calls are open."""
         return len(self._streams.by_id)
+
+    @property
+    def working(self) -> int:
+        """How many handlers have not ended, those of closed streams included."""
+        return self._streams.working
+
+    @property
+    def held_bytes(self) -> int:
+        """What has come and reached no handler: parts of frames and header blocks, messages that nobody has read."""
+        return self._reader.held_bytes + self._calls.held_bytes + self._streams.unread_bytes
 
     # asyncio.Protocol
 
@@ -242,6 +252,7 @@ class Http2Connection(asyncio.Protocol):
         self._ending = self._streams.ending = True
         self._since = self._loop.time()
         self._reader.stop()
+        self._calls.stop()
 
 
 def _peer(transport: asyncio.BaseTransport) -> str:

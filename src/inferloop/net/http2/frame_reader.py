@@ -48,6 +48,11 @@ class FrameReader:
         self._awaited_since = self._partial_since = now
         self.only = frames.SETTINGS
 
+    @property
+    def held_bytes(self) -> int:
+        """Of a frame that is not whole yet."""
+        return len(self._rest)
+
     def expect(self, kind: int, now: float) -> None:
         """Nothing else may come next."""
         self.only = kind
