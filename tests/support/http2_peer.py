@@ -58,6 +58,7 @@ class Peer:
         self.resets: dict[int, int] = {}
         self.goaways: list[tuple[int, int]] = []
         self.pongs: list[bytes] = []
+        self.pings = 0
         self.granted: dict[int, int] = defaultdict(int)
         self.largest = 0
         self.closed = False
@@ -151,4 +152,5 @@ class Peer:
         if flags & frames.ACK:
             self.pongs.append(payload)
         elif not self._mute:
+            self.pings += kind == frames.PING
             self.send(frames.ping(payload, ack=True) if kind == frames.PING else frames.SETTINGS_ACK)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import resource
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -18,8 +19,7 @@ from support.http2_peer import Peer, block, call, data, framed, request
 
 LIMITS = Http2Limits(
     message_bytes=1_000_000, buffered_bytes=2_000_000, streams=100, resets=200, resets_per_s=0, control=300, control_per_s=0,
-    unsent_bytes=20_000, connections=5, header_s=0.4, body_s=0.4, rate=1e9, write_s=0.4, idle_s=0.6, keepalive_s=0.4,
-    keepalive_reply_s=0.3, linger_s=0.3,
+    unsent_bytes=20_000, connections=5, rate=1e9, linger_s=0.3,
 )  # fmt: skip
 START = frames.PREFACE + frames.settings({})
 
@@ -31,11 +31,18 @@ class Running:
     server: Http2Server
 
 
+@asynccontextmanager
+async def serving(**limits: float) -> AsyncIterator[Running]:
+    """A server that is patient but for the limits that a test is about."""
+    calls = Calls()
+    async with Http2Server(calls.find, port=0, limits=replace(LIMITS, **limits)) as server:  # type: ignore[arg-type]
+        yield Running(server.port, calls, server)
+
+
 @pytest.fixture
 async def running() -> AsyncIterator[Running]:
-    calls = Calls()
-    async with Http2Server(calls.find, port=0, limits=LIMITS) as server:
-        yield Running(server.port, calls, server)
+    async with serving() as server:
+        yield server
 
 
 async def is_served(running: Running) -> None:
@@ -110,28 +117,31 @@ async def test_messages_that_never_end_are_bounded_on_one_connection(running: Ru
     await is_served(running)
 
 
-async def test_a_client_that_does_not_read_is_dropped(running: Running) -> None:
-    async with Peer(running.port, {frames.INITIAL_WINDOW_SIZE: 2**30}) as peer:
-        peer.send(frames.window_update(0, 2**30), *(call(k, "zeros", b"3000000") for k in range(1, 41, 2)))
-        await peer.until(lambda: peer.bodies[1])
-        peer.pause()
-        await peer.until(lambda: running.server.connections == 0 or not running.server.calls)
-    await is_served(running)
+async def test_a_client_that_does_not_read_is_dropped() -> None:
+    async with serving(write_s=0.4) as running:
+        async with Peer(running.port, {frames.INITIAL_WINDOW_SIZE: 2**30}) as peer:
+            peer.send(frames.window_update(0, 2**30), *(call(k, "zeros", b"3000000") for k in range(1, 41, 2)))
+            await peer.until(lambda: peer.bodies[1])
+            peer.pause()
+            await peer.until(lambda: running.server.connections == 0 or not running.server.calls)
+        await is_served(running)
 
 
-async def test_an_answer_whose_window_stays_closed_is_given_up(running: Running) -> None:
-    async with Peer(running.port, {frames.INITIAL_WINDOW_SIZE: 0}) as peer:
-        peer.send(call(1, "same", b"x"), request(3, "count"), data(3, framed(b"5")))
-        await peer.until(lambda: {1, 3} <= set(peer.resets))
-        assert peer.resets[1] == E.ENHANCE_YOUR_CALM
-    await is_served(running)
+async def test_an_answer_whose_window_stays_closed_is_given_up() -> None:
+    async with serving(write_s=0.4) as running:
+        async with Peer(running.port, {frames.INITIAL_WINDOW_SIZE: 0}) as peer:
+            peer.send(call(1, "same", b"x"), request(3, "count"), data(3, framed(b"5")))
+            await peer.until(lambda: {1, 3} <= set(peer.resets))
+            assert peer.resets[1] == E.ENHANCE_YOUR_CALM
+        await is_served(running)
 
 
-async def test_a_request_that_does_not_come_is_given_up(running: Running) -> None:
-    async with Peer(running.port) as peer:
-        peer.send(request(1, "same"), data(1, framed(b"abc")[:-1], 0))
-        assert await peer.status(1) == "4"
-    await is_served(running)
+async def test_a_request_that_does_not_come_is_given_up() -> None:
+    async with serving(body_s=0.4) as running:
+        async with Peer(running.port) as peer:
+            peer.send(request(1, "same"), data(1, framed(b"abc")[:-1], 0))
+            assert await peer.status(1) == "4"
+        await is_served(running)
 
 
 @pytest.mark.parametrize(
@@ -139,31 +149,30 @@ async def test_a_request_that_does_not_come_is_given_up(running: Running) -> Non
     [b"", frames.PREFACE[:5], frames.PREFACE, START + request(1, "same", flags=0), START + frames.head(100, 0, 0, 1) + b"half"],
     ids=["nothing", "half a preface", "no settings", "half a block", "half a frame"],
 )
-async def test_a_client_that_stops_halfway_is_sent_away(running: Running, start: bytes) -> None:
-    async with Peer(running.port, start=start, mute=True) as peer:
+async def test_a_client_that_stops_halfway_is_sent_away(start: bytes) -> None:
+    async with serving(header_s=0.4) as running, Peer(running.port, start=start, mute=True) as peer:
         assert await peer.goaway() == E.ENHANCE_YOUR_CALM
-    await is_served(running)
 
 
-async def test_an_idle_connection_is_closed_politely(running: Running) -> None:
-    async with Peer(running.port) as peer:
+async def test_an_idle_connection_is_closed_politely() -> None:
+    async with serving(idle_s=0.6) as running, Peer(running.port) as peer:
         assert await peer.goaway() == E.NO_ERROR
-    await is_served(running)
 
 
-async def test_a_dead_client_with_open_calls_is_found_by_a_ping(running: Running) -> None:
-    async with Peer(running.port) as peer:
+async def test_a_dead_client_with_open_calls_is_found_by_a_ping() -> None:
+    async with serving(keepalive_s=0.4, keepalive_reply_s=0.3) as running:
+        async with Peer(running.port) as peer:
+            peer.send(request(1, "echo"))
+            await peer.until(lambda: running.calls.working == 1)
+            peer.pause()
+            await peer.until(lambda: running.server.connections == 0)
+        await is_served(running)
+
+
+async def test_a_silent_client_that_answers_pings_keeps_its_stream() -> None:
+    async with serving(keepalive_s=0.2, keepalive_reply_s=60) as running, Peer(running.port) as peer:
         peer.send(request(1, "echo"))
-        await peer.until(lambda: running.calls.working == 1)
-        peer.pause()
-        await peer.until(lambda: running.server.connections == 0)
-    await is_served(running)
-
-
-async def test_a_silent_client_that_answers_pings_keeps_its_stream(running: Running) -> None:
-    async with Peer(running.port) as peer:
-        peer.send(request(1, "echo"))
-        await asyncio.sleep(1.5)  # several keepalive periods
+        await peer.until(lambda: peer.pings >= 3)
         peer.send(data(1, framed(b"still here")))
         assert await peer.answer(1) == b"still here"
 

@@ -38,15 +38,18 @@ async def test_a_handler_that_raises_is_a_500_without_detail(caplog: pytest.LogC
 
 
 async def test_a_client_that_leaves_cancels_its_work_and_no_other() -> None:
-    release = asyncio.Event()
+    release, left = asyncio.Event(), asyncio.Event()
+    begun = asyncio.Semaphore(0)
     cancelled = 0
 
     async def wait(_: Request) -> Response:
         nonlocal cancelled
+        begun.release()
         try:
             await release.wait()
         except asyncio.CancelledError:
             cancelled += 1
+            left.set()
             raise
         return Response(200, b"there")
 
@@ -54,37 +57,39 @@ async def test_a_client_that_leaves_cancels_its_work_and_no_other() -> None:
         peers = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(8)]
         for _, writer in peers:
             writer.write(GET)
-        await asyncio.sleep(0.05)
+        for _ in peers:
+            await begun.acquire()
         peers[3][1].transport.abort()
-        await asyncio.sleep(0.05)
-        assert cancelled == 1  # the fault hit while all eight were in work
+        await asyncio.wait_for(left.wait(), 60)  # the fault hit while all eight were in work
         release.set()
         rest = [await asyncio.wait_for(reader.readuntil(b"there"), 60) for reader, _ in peers[:3] + peers[4:]]
-        assert len(rest) == 7
+        assert (len(rest), cancelled) == (7, 1)
         for _, writer in peers:
             writer.close()
 
 
 async def test_a_client_that_resets_the_connection_before_its_answer_harms_nobody() -> None:
-    finished = 0
+    begun, finished = asyncio.Semaphore(0), asyncio.Semaphore(0)
+    held = True
 
     async def slow(_: Request) -> Response:
-        nonlocal finished
+        begun.release()
         try:
-            await asyncio.sleep(0.1)
+            if held:
+                await asyncio.Event().wait()
         finally:
-            finished += 1
+            finished.release()
         return Response(200)
 
     async with HttpServer(slow, port=0) as server:
         for _ in range(5):
             peer = socket.create_connection(("127.0.0.1", server.port))
             peer.sendall(GET)
-            await asyncio.sleep(0.02)
+            await asyncio.wait_for(begun.acquire(), 60)
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             peer.close()
-        await asyncio.sleep(0.2)
-        assert finished == 5
+            await asyncio.wait_for(finished.acquire(), 60)
+        held = False
         assert (await ask(server.port)).startswith(b"HTTP/1.1 200 ")
 
 
@@ -114,9 +119,7 @@ async def test_garbage_half_requests_and_floods_leave_a_server_that_answers() ->
         for _ in range(10):
             await asyncio.gather(*(client(server.port) for _ in range(50)))
         assert (await ask(server.port)).startswith(b"HTTP/1.1 200 ")
-        for _ in range(60):
-            await asyncio.sleep(0.05)
-            if not server.connections:
-                break
-        assert server.connections == 0
+        async with asyncio.timeout(60):
+            while server.connections:
+                await asyncio.sleep(0.01)
     assert len(asyncio.all_tasks()) == 1

@@ -77,6 +77,7 @@ def test_a_log_level_that_is_switched_off_is_off_at_every_worker(group: Group) -
         group.ask("/v2/repository/models/other/load", {})
         return group.errors.read_text().count("model loaded") - before
 
+    until(lambda: group.errors.read_text().count("model loaded") == 4)  # both workers are there, with both models
     assert said() == 2
     group.ask("/v2/logging", {"log_info": False})
     assert said() == 0

@@ -74,7 +74,7 @@ class H2Client:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for a state."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not condition():
                 assert self.failed is None, self.failed
                 await asyncio.sleep(0.002)

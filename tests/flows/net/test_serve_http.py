@@ -74,8 +74,10 @@ async def test_one_connection_serves_many_requests() -> None:
 
 
 async def test_pipelined_answers_leave_in_the_order_of_the_requests() -> None:
+    others = asyncio.Event()
+
     async def slow_first(request: Request) -> Response:
-        await asyncio.sleep(0.05 if request.path == "/0" else 0)
+        await others.wait() if request.path == "/0" else others.set()
         return await echo(request)
 
     async with serving(slow_first, pipelined=4) as (_, connect):
@@ -104,9 +106,10 @@ async def test_only_so_many_requests_of_a_connection_are_in_work() -> None:
 
 
 async def test_thousands_of_waiting_requests_are_answered_one_after_the_other() -> None:
+    others = asyncio.Event()
+
     async def slow_first(request: Request) -> Response:
-        if request.path == "/0":
-            await asyncio.sleep(0.05)
+        await others.wait() if request.path == "/0" else others.set()
         return Response(200)
 
     async with serving(slow_first, pipelined=2) as (_, connect):
@@ -197,30 +200,39 @@ async def test_head_gets_the_headers_alone() -> None:
 
 
 async def test_a_client_that_closes_its_side_has_left() -> None:
+    begun = asyncio.Event()
+
     async def endless(_: Request) -> Response:
+        begun.set()
         await asyncio.Event().wait()
         raise AssertionError
 
     async with serving(endless) as (server, connect):
         peer = await connect()
         peer.send(get("/a"))
-        await asyncio.sleep(0.05)
+        await begun.wait()
         peer.writer.write_eof()
         assert await peer.is_closed()
         assert server.connections == 0
 
 
-async def test_slow_headers_and_slow_bodies_are_408_and_idle_connections_close() -> None:
-    async with serving(header_s=0.1, body_s=0.1, idle_s=0.1) as (_, connect):
-        heads, bodies, idle = await connect(), await connect(), await connect()
-        heads.send(b"GET / HT")
-        bodies.send(get("/", "Content-Length: 5", method="POST") + b"x")
-        assert [(await peer.answer())[0] for peer in (heads, bodies)] == [408, 408]
-        assert await idle.is_closed()
+@pytest.mark.parametrize(
+    ("limit", "sent"), [("header_s", b"GET / HT"), ("body_s", get("/", "Content-Length: 5", method="POST") + b"x")]
+)
+async def test_slow_headers_and_slow_bodies_are_408(limit: str, sent: bytes) -> None:
+    async with serving(**{limit: 0.1}) as (_, connect):
+        peer = await connect()
+        peer.send(sent)
+        assert (await peer.answer())[0] == 408
+
+
+async def test_idle_connections_close() -> None:
+    async with serving(idle_s=0.1) as (_, connect):
+        assert await (await connect()).is_closed()
 
 
 async def test_a_large_body_on_a_slow_line_gets_the_time_that_it_needs() -> None:
-    async with serving(body_s=0.1, body_rate=1000) as (_, connect):
+    async with serving(body_s=0.1, body_rate=20) as (_, connect):  # 60 s for 1200 bytes
         peer = await connect()
         peer.send(get("/", "Content-Length: 1200", method="POST"))
         for _ in range(12):
@@ -251,32 +263,36 @@ async def test_a_client_that_reads_nothing_stops_being_read_and_is_dropped() -> 
         peer = await connect()
         peer.writer.transport.pause_reading()
         peer.send(get("/") * 2000)
-        await asyncio.sleep(0.2)
+        async with asyncio.timeout(60):
+            while not served or server.connections:
+                await asyncio.sleep(0.01)
         assert served < 100
-        for _ in range(40):
-            await asyncio.sleep(0.05)
-            if not server.connections:
-                break
-        assert server.connections == 0
 
 
 async def test_draining_answers_what_was_taken_and_refuses_new_connections() -> None:
+    release, taken = asyncio.Event(), asyncio.Semaphore(0)
+
     async def slow(request: Request) -> Response:
-        await asyncio.sleep(0.2)
+        if request.path in ("/a", "/b"):
+            taken.release()
+            await release.wait()
         return await echo(request)
 
     async with serving(slow) as (server, connect):
         busy, idle, partial = await connect(), await connect(), await connect()
         busy.send(get("/a") + get("/b"))
-        partial.send(get("/", "Content-Length: 2", method="POST") + b"x")
-        await asyncio.sleep(0.05)
+        idle.send(get("/first"))
+        partial.send(get("/first") + get("/", "Content-Length: 2", method="POST") + b"x")
+        assert [(await peer.answer())[2] for peer in (idle, partial)] == [b"GET /first "] * 2
+        for _ in range(2):
+            await taken.acquire()
         port = server.port
-        draining = asyncio.create_task(server.drain(5))
-        await asyncio.sleep(0.05)
+        draining = asyncio.create_task(server.drain(60))
         assert await idle.is_closed()
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", port)
         partial.send(b"y")
+        release.set()
         answers = [await busy.answer(), await busy.answer(), await partial.answer()]
         assert [answer[2] for answer in answers] == [b"GET /a ", b"GET /b ", b"POST / xy"]
         assert answers[1][1]["connection"] == "close"
@@ -285,14 +301,17 @@ async def test_draining_answers_what_was_taken_and_refuses_new_connections() -> 
 
 
 async def test_draining_gives_up_on_what_takes_too_long() -> None:
+    begun = asyncio.Event()
+
     async def endless(_: Request) -> Response:
+        begun.set()
         await asyncio.Event().wait()
         raise AssertionError
 
     async with serving(endless) as (server, connect):
         peer = await connect()
         peer.send(get("/"))
-        await asyncio.sleep(0.05)
+        await begun.wait()
         await asyncio.wait_for(server.drain(0.1), 60)
         assert server.connections == 0
 
