@@ -16,10 +16,10 @@ from inferloop.data.journal import Journal
 from inferloop.prediction.router import Router
 from inferloop.streams.contexts import SinkContext, SourceContext
 from inferloop.streams.delivery import acks
-from inferloop.streams.events import PipelineEvent, Summary
+from inferloop.streams.events import EventKind, PipelineEvent, Summary
 from inferloop.streams.sinks.memory import MemorySink
 from inferloop.streams.sources.memory import MemorySource
-from support.pipelines import content, message, numbers_router, open_journal, pipeline
+from support.pipelines import StopAfter, content, message, numbers_router, open_journal, pipeline
 
 
 @pytest.fixture
@@ -82,10 +82,9 @@ async def test_a_message_that_breaks_the_model_is_a_dead_letter_and_spoils_no_ne
 
 
 async def test_a_stop_is_heard_after_the_sources_ended_too(router: Router, tmp_path: Path) -> None:
-    stop, feed = asyncio.Event(), feed_of([message(1)])
-    asyncio.get_running_loop().call_later(0.5, stop.set)
+    ending, feed = StopAfter(EventKind.DECIDED, 1, more_s=0.3), feed_of([message(1)])
     with open_journal(tmp_path) as journal:
-        summary = await run(router, journal, feed, sink(fault=away), stop=stop, drain_s=0.1)
+        summary = await run(router, journal, feed, sink(fault=away), stop=ending.stop, on_event=ending, drain_s=0.1)
     assert (summary.decisions, feed.acked) == (1, [])
 
 
@@ -126,20 +125,18 @@ async def test_behind_a_delivery_that_hangs_only_so_many_messages_are_read(
     router: Router, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(acks, "MOST_WAITING", 100)
-    stop = asyncio.Event()
-    asyncio.get_running_loop().call_later(1.0, stop.set)
+    ending = StopAfter(EventKind.DECIDED, 100, more_s=0.3)  # long enough for many more
     rules = [{"name": "act", "when": "order == 'o0'", "send": ["act"]}]
     feed = feed_of([message(number) for number in range(2000)], chunk=20)
     with open_journal(tmp_path) as journal:
-        summary = await run(router, journal, feed, sink(fault=away), rules=rules, stop=stop, drain_s=0.1)
+        summary = await run(router, journal, feed, sink(fault=away), rules=rules, stop=ending.stop, on_event=ending, drain_s=0.1)
     assert 100 <= summary.messages <= 120
 
 
 async def test_a_sink_with_a_second_chance_gets_what_was_left_at_the_stop(router: Router, tmp_path: Path) -> None:
-    stop, feed, act = asyncio.Event(), feed_of([message(1)]), sink()
-    asyncio.get_running_loop().call_later(0.3, stop.set)
+    ending, feed, act = StopAfter(EventKind.DECIDED, 1), feed_of([message(1)]), sink()
     with open_journal(tmp_path) as journal:
-        await run(router, journal, feed, sink(fault=away), stop=stop, drain_s=0.1)
+        await run(router, journal, feed, sink(fault=away), stop=ending.stop, on_event=ending, drain_s=0.1)
         summary = await run(router, journal, feed, act)
     assert (summary.recovered, summary.decisions, len(act.received)) == (1, 0, 1)
     assert json.loads(feed.acked[0])["id"] == "m1"

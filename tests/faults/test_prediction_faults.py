@@ -47,7 +47,7 @@ async def test_a_client_that_leaves_a_failing_batch_is_not_run_again() -> None:
         if len(x) == 1:
             return None
         entered.set()
-        assert go.wait(10)
+        assert go.wait(60)
         return RuntimeError("the whole batch fails")
 
     session = BreakingSession(fault)
@@ -189,7 +189,7 @@ def _explode(_: object) -> None:
     raise RuntimeError("poison")
 
 
-async def _until(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> None:
+async def _until(condition: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline

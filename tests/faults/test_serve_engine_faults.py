@@ -32,7 +32,7 @@ class Gate(Session):
     def run(self, inputs: Tensors) -> dict[str, Array]:
         self.sizes.append(len(inputs["x"]))
         self.entered.release()
-        assert self.opened.acquire(timeout=20)
+        assert self.opened.acquire(timeout=60)
         if self.fault is not None:
             raise self.fault
         return self.inner.run(inputs)
@@ -42,7 +42,7 @@ class Gate(Session):
 
     async def wait(self) -> None:
         """Until a run has begun."""
-        assert await asyncio.to_thread(self.entered.acquire, timeout=20)
+        assert await asyncio.to_thread(self.entered.acquire, timeout=60)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def waiting_rows(running: Running) -> int:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.005)
 

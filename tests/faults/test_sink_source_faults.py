@@ -34,7 +34,7 @@ def following(path: Path, **options: object) -> FileSource:
 
 async def texts(source: FileSource, count: int) -> list[bytes]:
     messages: list[Message] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while len(messages) < count:
             messages += await source.read()
     return [message.payload for message in messages]

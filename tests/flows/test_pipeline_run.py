@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -17,10 +16,10 @@ from inferloop.data.journal import Journal
 from inferloop.data.ledger.ledger import Ledger
 from inferloop.prediction.router import Router
 from inferloop.streams.contexts import SinkContext, SourceContext
-from inferloop.streams.events import PipelineEvent, Summary
+from inferloop.streams.events import EventKind, PipelineEvent, Summary
 from inferloop.streams.sinks.memory import MemorySink
 from inferloop.streams.sources.memory import MemorySource
-from support.pipelines import COLD, message, numbers_router, open_journal, pipeline
+from support.pipelines import COLD, StopAfter, message, numbers_router, open_journal, pipeline
 
 
 @pytest.fixture
@@ -176,14 +175,14 @@ async def test_what_was_decided_before_a_crash_is_delivered_after_it(router: Rou
     def never(_: Delivery) -> None:
         raise Unavailable("away")
 
-    stop = asyncio.Event()
-    asyncio.get_running_loop().call_later(0.5, stop.set)
+    ending = StopAfter(EventKind.DECIDED, 5)
     feed = source([message(number) for number in range(5)], live=True)
-    broken = await run(router, journal, feed, sink(fault=never), stop=stop, drain_s=0.2)
+    broken = await run(router, journal, feed, sink(fault=never), stop=ending.stop, on_event=ending, drain_s=0.2)
     assert (broken.decisions, broken.acknowledged) == (5, 0)
     assert feed.acked == []
     act = sink()
-    summary = await run(router, journal, feed, act, stop=_soon())
+    ending = StopAfter(EventKind.ACKNOWLEDGED, 5)
+    summary = await run(router, journal, feed, act, stop=ending.stop, on_event=ending)
     assert (summary.recovered, summary.redelivered, summary.decisions) == (5, 5, 0)
     assert len(act.received) == len(act.effects) == 5
     assert len(feed.acked) == 5
@@ -234,9 +233,9 @@ async def test_a_journal_that_takes_nothing_for_a_while_holds_everything_back(ro
 
 async def test_a_stop_finishes_what_was_read(router: Router, journal: Journal) -> None:
     feed, act = source([message(number) for number in range(200)], live=True), sink()
-    summary = await run(router, journal, feed, act, stop=_soon())
-    assert summary.acknowledged == summary.messages == 200
-    assert len(feed.acked) == 200
+    ending = StopAfter(EventKind.DECIDED, 1)
+    summary = await run(router, journal, feed, act, stop=ending.stop, on_event=ending)
+    assert summary.acknowledged == summary.messages == len(feed.acked) > 0
 
 
 async def test_with_match_all_each_rule_acts_with_a_key_of_its_own(router: Router, journal: Journal) -> None:
@@ -282,12 +281,6 @@ async def test_a_file_source_goes_on_where_it_stopped(router: Router, journal: J
         orders += [delivery.payload["order"] for delivery in act.received]
         assert summary.decisions == 300
     assert orders == [f"o{number}" for number in range(600)]
-
-
-def _soon() -> asyncio.Event:
-    stop = asyncio.Event()
-    asyncio.get_running_loop().call_later(0.5, stop.set)
-    return stop
 
 
 async def test_a_file_that_was_read_to_its_end_is_not_read_again(router: Router, journal: Journal, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def served(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
 
 def post(url: str, body: bytes, content_type: str) -> dict[str, object]:
     request = urllib.request.Request(url, body, {"Content-Type": content_type})
-    with urllib.request.urlopen(request, timeout=20) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         answer: dict[str, object] = json.load(response)
         return answer
 
@@ -74,14 +74,14 @@ def test_it_serves_every_registered_model_and_ends_well_on_sigterm(models: Path)
         stored = post(f"{url}/v2/models/text/feedback", json.dumps({"prediction_id": answer["id"], "label": "hot"}).encode(), "")
         assert stored["stored"] == 1
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     assert (models / "ledger.db").exists()
 
 
 def test_the_curl_line_that_it_prints_works(models: Path) -> None:
     with served("text@champion", "--no-ledger") as (_, _, curl):
         command = re.sub(r"^try: +", "", curl).strip()
-        done = subprocess.run(["bash", "-c", f"{command} -s"], capture_output=True, text=True, timeout=20, check=True)
+        done = subprocess.run(["bash", "-c", f"{command} -s"], capture_output=True, text=True, timeout=60, check=True)
         assert json.loads(done.stdout)["model_name"] == "text"
 
 

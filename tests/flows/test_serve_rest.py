@@ -283,7 +283,7 @@ async def test_promoting_and_rolling_back_under_load_fails_no_request(tmp_path: 
         for version in (other.version, 1, other.version):
             before = seen.get(str(version), 0)
             await asyncio.to_thread(running.registry.promote, "mlp", version, by="test")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while seen.get(str(version), 0) < before + 20:
                     await asyncio.sleep(0.01)
         stop.set()

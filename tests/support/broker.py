@@ -43,6 +43,7 @@ class Mosquitto:
             f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {folder}/\n"
             f"max_queued_messages 0\nmax_inflight_messages 0\nlog_dest file {folder}/mosquitto.log\nuser root\n{options}\n"
         )
+        self._log = folder / "mosquitto.log"
         self._command = [binary, "-c", str(config)]
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -69,6 +70,13 @@ class Mosquitto:
                 except subprocess.TimeoutExpired:
                     continue
             self._process = None
+
+    def said(self, words: str) -> None:
+        """Wait for a line of its log; what clients send is there with `log_type all`."""
+        deadline = time.monotonic() + 60
+        while words not in self._log.read_text():
+            assert time.monotonic() < deadline, f"mosquitto never said {words!r}"
+            time.sleep(0.02)
 
     def publish(self, topic: str, payloads: list[bytes], *, qos: int = 1) -> None:
         """Publish all; returns when the broker confirmed every one."""

@@ -5,6 +5,7 @@ The model `numbers` answers hot, warm or cold; `bias` on one label makes it alwa
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import time
@@ -18,6 +19,7 @@ from inferloop.core.sample import Sample
 from inferloop.data.journal import Journal
 from inferloop.prediction.router import Router
 from inferloop.registry.registry import Registry
+from inferloop.streams.events import EventKind, PipelineEvent
 from inferloop.streams.pipeline import Pipeline
 
 HOT = (0.0, 0.0, 30.0)
@@ -90,6 +92,21 @@ def content(**changes: Any) -> dict[str, Any]:
 def pipeline(**changes: Any) -> Pipeline:
     """The same, checked."""
     return Pipeline.of(content(**changes))
+
+
+class StopAfter:
+    """Hears the events of a run, and stops it after `count` of one kind, and a while."""
+
+    def __init__(self, kind: EventKind, count: int, *, more_s: float = 0.0) -> None:
+        self.stop = asyncio.Event()
+        self._kind = kind
+        self._left = count
+        self._more_s = more_s
+
+    def __call__(self, event: PipelineEvent) -> None:
+        self._left -= event.kind is self._kind
+        if self._left == 0 and event.kind is self._kind:
+            asyncio.get_running_loop().call_later(self._more_s, self.stop.set)
 
 
 def save(path: Path, sections: Mapping[str, Any]) -> Path:

@@ -37,7 +37,7 @@ class Load(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         while not self.ending.is_set():
             try:
                 connection.request("POST", "/v2/models/linear/infer", json.dumps(ROW))
@@ -101,7 +101,7 @@ def test_workers_that_are_killed_under_load_cost_only_what_they_had_in_hand_and_
         for one in load:
             one.ending.set()
         for one in load:
-            one.join(30)
+            one.join(60)
     assert [one.wrong for one in load] == [[]] * CALLERS
     assert min(one.broken for one in load) >= 1, "the kill hit a connection of every caller"
     assert max(one.broken for one in load) <= 6, "only the kills break connections"
@@ -152,7 +152,7 @@ def test_the_ledger_has_every_answer_of_every_worker(group: Group, home: Path) -
     for one in load:
         one.ending.set()
     for one in load:
-        one.join(30)
+        one.join(60)
     group.process.send_signal(signal.SIGTERM)
     assert group.process.wait(WAIT_S) == 0
     assert [(one.broken, one.wrong) for one in load] == [(0, [])] * CALLERS

@@ -40,7 +40,7 @@ def channel(running: Running) -> object:
 
 
 async def ask(channel: object, name: str, body: bytes, **options: object) -> bytes:
-    return await asyncio.to_thread(channel.unary_unary(f"/test.Echo/{name}"), body, timeout=30, **options)
+    return await asyncio.to_thread(channel.unary_unary(f"/test.Echo/{name}"), body, timeout=60, **options)
 
 
 async def test_a_call_brings_its_metadata_and_takes_its_answer(running: Running, channel: object) -> None:
@@ -120,9 +120,9 @@ async def test_a_client_comes_back_after_the_server_was_replaced() -> None:
     async with Http2Server(calls.find, port=0) as first:
         port = first.port
         channel = aio.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.initial_reconnect_backoff_ms", 100)])
-        assert await channel.unary_unary("/test.Echo/same")(b"1", timeout=30) == b"1"
+        assert await channel.unary_unary("/test.Echo/same")(b"1", timeout=60) == b"1"
     async with Http2Server(calls.find, port=port):
-        assert await channel.unary_unary("/test.Echo/same")(b"2", timeout=30, wait_for_ready=True) == b"2"
+        assert await channel.unary_unary("/test.Echo/same")(b"2", timeout=60, wait_for_ready=True) == b"2"
         await channel.close()
 
 
@@ -136,10 +136,10 @@ async def test_tls_by_alpn_serves_and_other_protocols_are_sent_away() -> None:
     async with Http2Server(Calls().find, host="localhost", port=0, ssl=context) as server:
         async with aio.secure_channel(f"localhost:{server.port}", trusted, options=OPEN) as channel:
             body = bytes(3_000_000)
-            assert await channel.unary_unary("/test.Echo/same")(body, timeout=30) == body
+            assert await channel.unary_unary("/test.Echo/same")(body, timeout=60) == body
         plain = ssl.create_default_context()
         authority.configure_trust(plain)
         reader, writer = await asyncio.open_connection("localhost", server.port, ssl=plain)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await reader.read()  # closed by the server: no ALPN
         writer.close()

@@ -78,7 +78,7 @@ def reflected(port: int) -> tuple[list[str], object]:
         request = GetMessageClass(pool.FindMessageTypeByName("inference.ModelReadyRequest"))
         response = GetMessageClass(pool.FindMessageTypeByName("inference.ModelReadyResponse"))
         ask = channel.unary_unary(f"/{service.full_name}/ModelReady", request.SerializeToString, response.FromString)
-        return list(database.get_services()), (len(service.methods), ask(request(name="linear"), timeout=20).ready)
+        return list(database.get_services()), (len(service.methods), ask(request(name="linear"), timeout=60).ready)
 
 
 async def test_a_client_without_descriptors_finds_services_and_messages_by_reflection(running: Running) -> None:

@@ -90,13 +90,13 @@ async def test_grpc_over_tls_with_a_key(tmp_path: Path, ca: trustme.CA, tls: Tls
         address = served.grpc.replace("127.0.0.1", "localhost")
         async with grpc.aio.secure_channel(address, credentials) as channel:
             call = channel.unary_unary("/inference.GRPCInferenceService/ServerMetadata")
-            assert b"inferloop" in await call(b"", metadata=(("authorization", f"Bearer {secret}"),), timeout=20)
+            assert b"inferloop" in await call(b"", metadata=(("authorization", f"Bearer {secret}"),), timeout=60)
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await call(b"", timeout=20)
+                await call(b"", timeout=60)
             assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
             unload = channel.unary_unary("/inference.GRPCInferenceService/RepositoryModelUnload")
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await unload(b"", metadata=(("authorization", f"Bearer {secret}"),), timeout=20)
+                await unload(b"", metadata=(("authorization", f"Bearer {secret}"),), timeout=60)
             assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 

@@ -78,7 +78,9 @@ async def test_without_a_terminal_the_screen_writes_plain_lines(tally, monkeypat
     screen.phase("live")
     async with screen.live(tally, lambda: "refunds 1"):
         tally.observe(decided(0))
-        await asyncio.sleep(0.1)
+        async with asyncio.timeout(60):
+            while "messages 1  refund 1" not in written.getvalue():
+                await asyncio.sleep(0.01)
     assert "messages 1  refund 1" in written.getvalue()
     assert "refunds 1" in written.getvalue()
     assert "\x1b" not in written.getvalue()

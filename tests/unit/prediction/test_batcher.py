@@ -17,7 +17,7 @@ BOTH = pytest.mark.parametrize("inline", [False, True], ids=["thread", "inline"]
 
 async def entered(session: GatedSession) -> None:
     """Wait until a run has begun."""
-    assert await asyncio.to_thread(session.entered.acquire, timeout=10)
+    assert await asyncio.to_thread(session.entered.acquire, timeout=60)
 
 
 @BOTH

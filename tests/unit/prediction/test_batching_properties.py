@@ -190,7 +190,7 @@ class OrderSession(RowSession):
 
     def run(self, inputs: Tensors) -> dict[str, Array]:
         self.entered.set()
-        assert self.go.wait(20)
+        assert self.go.wait(60)
         self.order += [int(item) for item in inputs["tag"][:, 0]]
         return super().run(inputs)
 

@@ -149,7 +149,7 @@ async def test_a_declared_signature_must_be_kept(shelf: Shelf) -> None:
 
 
 async def test_independent_steps_run_side_by_side(shelf: Shelf) -> None:
-    meeting = threading.Barrier(2, timeout=10)
+    meeting = threading.Barrier(2, timeout=60)
     for name in ("left", "right"):
         shelf.add(name, lambda tensors: (meeting.wait(), same(tensors))[1])
     steps = (step("left", "a", "b"), step("right", "a", "c"))

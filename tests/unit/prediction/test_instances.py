@@ -37,7 +37,7 @@ class Meeting(SquareSession):
 
 
 async def test_instances_run_at_the_same_time() -> None:
-    barrier = threading.Barrier(3, timeout=20)
+    barrier = threading.Barrier(3, timeout=60)
     batcher = Batcher([Meeting(barrier) for _ in range(3)], max_batch=1)
     answers = await asyncio.gather(*[batcher.submit(rows(value)) for value in (1, 2, 3)])
     assert [answer["y"][0, 0] for answer in answers] == [1, 4, 9]
@@ -48,7 +48,7 @@ async def test_a_busy_instance_does_not_hold_up_the_other() -> None:
     busy, free = GatedSession(), SquareSession()
     batcher = Batcher([free, busy])
     first = batcher.submit(rows(1))
-    assert await asyncio.to_thread(busy.entered.acquire, timeout=10)
+    assert await asyncio.to_thread(busy.entered.acquire, timeout=60)
     assert (await batcher.submit(rows(2)))["y"][0, 0] == 4
     assert not first.done()
     busy.gate.release()
@@ -61,7 +61,7 @@ async def test_closing_waits_for_every_instance() -> None:
     batcher = Batcher(sessions, max_batch=1)
     futures = [batcher.submit(rows(value)) for value in (1, 2)]
     for session in sessions:
-        assert await asyncio.to_thread(session.entered.acquire, timeout=10)
+        assert await asyncio.to_thread(session.entered.acquire, timeout=60)
     closing = asyncio.ensure_future(batcher.close())
     sessions[0].gate.release()
     await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
@@ -98,7 +98,7 @@ async def test_a_request_that_waits_too_long_for_the_engine_is_refused() -> None
     session = GatedSession()
     batcher = Batcher(session, queue_timeout_s=0.02)
     first = batcher.submit(rows(1))
-    assert await asyncio.to_thread(session.entered.acquire, timeout=10)
+    assert await asyncio.to_thread(session.entered.acquire, timeout=60)
     with pytest.raises(Overloaded, match=r"waited 0\.02 s"):
         await batcher.submit(rows(2))
     session.gate.release(2)

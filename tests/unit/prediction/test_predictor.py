@@ -168,7 +168,7 @@ def test_blocking_calls_from_many_threads_do_not_mix_up_answers(predictor: Predi
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert wrong == []
 
 

@@ -126,7 +126,7 @@ async def test_too_many_open_sequences_are_overloaded(tmp_path: Path) -> None:
 async def test_a_silent_sequence_is_forgotten_without_any_traffic() -> None:
     sequences = Sequences(SequenceSettings(max_idle_s=0.01), dict, model="m")
     sequences.enter(SequenceStep(1, start=True))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(sequences):
             await asyncio.sleep(0.005)
     with pytest.raises(InvalidInput, match="not open"):

@@ -70,7 +70,7 @@ async def drained(answers: AsyncIterator[object]) -> None:
 
 
 async def until(condition: object) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # type: ignore[operator]  # a function of no arguments
             await asyncio.sleep(0.005)
 
