@@ -129,7 +129,7 @@ async def test_draining_waits_for_the_engine_and_loses_no_answer(gated: tuple[Ru
     running, gate = gated
     first, waiting = await queued(running, gate, 5)
     running.app.stop_accepting()
-    draining = asyncio.create_task(running.server.drain(10))
+    draining = asyncio.create_task(running.server.drain(60))
     await asyncio.sleep(0.1)
     assert not draining.done()
     gate.opened.release(10)

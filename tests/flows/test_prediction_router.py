@@ -87,11 +87,11 @@ async def test_no_request_fails_while_versions_are_promoted_and_rolled_back(
 
 
 async def test_a_request_in_flight_finishes_on_the_version_that_took_it(registry: Registry) -> None:
-    limits = Limits(inline=False, max_delay_s=3.0)
+    limits = Limits(inline=False, max_delay_s=6.0)
     async with Router(registry, limits=limits, poll_s=0.005) as router:
         await router.open(["m"])
         waiting = asyncio.create_task(router.predict("m", SAMPLE))
-        await asyncio.sleep(0.02)
+        await until(lambda: router.predictor("m").meter.pending() == 1)
         registry.promote("m", 2, by="test")
         await until(lambda: router.bundle("m").version == 2)
         assert not waiting.done(), "the swap happened while it waited"
