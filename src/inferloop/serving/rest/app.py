@@ -21,7 +21,7 @@ from inferloop.serving.rest.feedback import FeedbackRoutes
 from inferloop.serving.rest.generate import GenerateRoutes
 from inferloop.serving.rest.inference import InferenceRoutes
 from inferloop.serving.rest.observation import ObservationRoutes
-from inferloop.serving.rest.observed import REQUEST_ID, observed
+from inferloop.serving.rest.observed import REQUEST_ID, Observed
 from inferloop.serving.rest.openapi import OpenApiRoutes
 from inferloop.serving.rest.page import PageRoutes
 from inferloop.serving.rest.paths import Paths, Route
@@ -105,22 +105,22 @@ class App:
     def handle(self, request: Request) -> Work[Response]:
         """Answer one request, which is started or awaited at once; the only error is that it was cancelled."""
         route = self._paths.find(request.path)
-        if self._services.access is not None or REQUEST_ID in request.headers:
-            return Drive(observed(request, self._answer(request, route), route.model, self._services.access))
         if route.name == "infer" and b"content-encoding" not in request.headers:
-            return self._infer(request, route)
-        return Drive(self._answer(request, route))
+            work = self._infer(request, route)
+        else:
+            work = Drive(self._answer(request, route))
+        if self._services.access is None and REQUEST_ID not in request.headers:
+            return work
+        return Observed(work, request, route.model, self._services.access)
 
     def _infer(self, request: Request, route: Route) -> Work[Response]:
-        """The hot path: what is plain is begun here and now."""
+        """The hot path: what is plain passes no coroutine."""
         try:
             self._check(request, route)
             answering = self._inference.infer(request, route)
         except Exception as error:  # one request fails, the server goes on
             return Settled(failure(request, error))
-        if isinstance(answering, PlainInference) and b"accept-encoding" not in request.headers:
-            return answering
-        return Drive(self._finished(answering, request, route))
+        return answering if isinstance(answering, PlainInference) else Drive(self._finished(answering, request, route))
 
     async def _answer(self, request: Request, route: Route) -> Response:
         try:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable
 
+from inferloop.core.work import Done, Work
 from inferloop.net.http import Request, Response
 from inferloop.serving.access import Access, AccessLog, request_id
 
@@ -14,35 +14,60 @@ _PREDICTION_ID = "Inferloop-Prediction-Id"
 _LEFT = 499
 
 
-async def observed(request: Request, answering: Awaitable[Response], model: str, access: AccessLog | None) -> Response:
-    """The answer, with the request's id; and its line in the log.
+class Observed(Work[Response]):
+    """An answer with the id of its request, and with its line in the log; a client that left has a line, too."""
 
-    Args:
-        request: as it came in.
-        answering: makes the answer.
-        model: the one that the path names; empty if it names none.
-        access: None for no line.
-    """
-    came, started = time.time(), time.perf_counter()
-    name = request_id(request.headers.get(REQUEST_ID, b"").decode("latin-1"))
-    response: Response | None = None
-    try:
-        response = await answering
-        response.headers = (*response.headers, (_HEADER, name))
-    finally:  # a client that left has a line, too
-        if access is not None:
-            line = Access(
-                came,
-                request.method,
-                request.path,
-                _LEFT if response is None else response.status,
-                time.perf_counter() - started,
-                len(request.body),
-                0 if response is None else len(response.body),
-                request.peer,
-                name,
-                "" if response is None else dict(response.headers).get(_PREDICTION_ID, ""),
-                model,
-            )
-            access.record(line)
-    return response
+    __slots__ = ("_access", "_came", "_done", "_model", "_name", "_request", "_started", "_work")
+
+    _done: Done[Response]
+
+    def __init__(self, work: Work[Response], request: Request, model: str, access: AccessLog | None) -> None:
+        """Set up.
+
+        Args:
+            work: makes the answer.
+            request: as it came in.
+            model: the one that the path names; empty if it names none.
+            access: None for no line.
+        """
+        self._work: Work[Response] | None = work
+        self._request = request
+        self._model = model
+        self._access = access
+        self._name = request_id(request.headers.get(REQUEST_ID, b"").decode("latin-1"))
+        self._came, self._started = time.time(), time.perf_counter()
+
+    def start(self, done: Done[Response]) -> None:
+        """See `Work.start`."""
+        self._done = done
+        if self._work is not None:
+            self._work.start(self._take)
+
+    def cancel(self) -> None:
+        """See `Work.cancel`."""
+        if self._work is not None:
+            self._work.cancel()
+
+    def _take(self, response: Response | None, error: BaseException | None) -> None:
+        self._work = None  # it knows us: no circle for the garbage collector
+        if response is not None:
+            response.headers = (*response.headers, (_HEADER, self._name))
+        if self._access is not None:
+            self._access.record(self._line(response))
+        self._done(response, error)
+
+    def _line(self, response: Response | None) -> Access:
+        request = self._request
+        return Access(
+            self._came,
+            request.method,
+            request.path,
+            _LEFT if response is None else response.status,
+            time.perf_counter() - self._started,
+            len(request.body),
+            0 if response is None else len(response.body),
+            request.peer,
+            self._name,
+            "" if response is None else dict(response.headers).get(_PREDICTION_ID, ""),
+            self._model,
+        )

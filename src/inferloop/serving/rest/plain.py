@@ -7,6 +7,7 @@ from typing import NamedTuple
 from inferloop.core.datatypes import Tensors
 from inferloop.core.errors import InvalidInput, NotFound, Unsupported
 from inferloop.core.work import Done, Drive, Work
+from inferloop.net.compress import SMALLEST, compress
 from inferloop.net.http import Request, Response
 from inferloop.prediction.options import NO_OPTIONS
 from inferloop.prediction.prediction import Inference
@@ -83,13 +84,21 @@ class PlainInference(Work[Response]):
                 return
             result = results.plain_result(answer, self._question.asked)
             if results.is_large(result):
-                Drive(results.respond_from_thread(result)).start(self._end)
+                Drive(results.respond_from_thread(result)).start(self._pack)
                 return
             response = results.respond(result)
         except Exception as failed:  # an output that JSON cannot say
             self._fail(failed)
         else:
-            self._done(response, None)
+            self._pack(response, None)
+
+    def _pack(self, response: Response | None, error: BaseException | None) -> None:
+        """Compress what is worth it, if the client asks."""
+        accepted = self._question.request.headers.get(b"accept-encoding")
+        if response is None or accepted is None or len(response.body) < SMALLEST:
+            self._end(response, error)
+        else:
+            Drive(compress(response, accepted)).start(self._end)
 
     def _end(self, response: Response | None, error: BaseException | None) -> None:
         if response is None:
