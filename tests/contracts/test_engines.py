@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 
 from inferloop.core import plugins
 from inferloop.core.bundle import Bundle
-from inferloop.core.datatypes import Tensors
+from inferloop.core.datatypes import DataType, Tensors
 from inferloop.core.errors import EngineError, InferloopError, MissingDependency, Unsupported
 from inferloop.core.manifest import Manifest
 from inferloop.core.protocols import Engine, Session
+from inferloop.core.signature import Signature, TensorSpec
 from inferloop.core.target import Precision, Target
 from support import bundles
 
@@ -56,6 +58,20 @@ def test_an_engine_computes_the_golden_outputs(engine: Engine, build: Callable[[
     loaded = engine.load(bundle, Target())
     parity = bundle.verify(loaded, tolerance=1e-5)
     assert parity.passed, parity
+    loaded.close()
+
+
+@pytest.mark.parametrize("datatype", [datatype for datatype in DataType if datatype is not DataType.BYTES])
+def test_every_datatype_passes_through_an_engine(engine: Engine, datatype: DataType, tmp_path: Path) -> None:
+    values = np.array([[0, 1, 1, 0], [1, 0, 0, 1]]).astype(datatype.numpy)
+    spec = TensorSpec("x", datatype, (None, 4))
+    manifest = Manifest(name="same", signature=Signature((spec,), (replace(spec, name="y"),)))
+    nodes = [bundles.helper.make_node("Identity", ["x"], ["y"])]
+    bundle = bundles.write(tmp_path / "bundle", manifest, nodes=nodes, weights={}, rows={"x": values})
+    loaded = engine.load(bundle, Target())
+    assert bundle.verify(loaded).passed
+    (given_back,) = loaded.run({"x": values}).values()
+    assert (given_back.dtype, given_back.tolist()) == (datatype.numpy, values.tolist())
     loaded.close()
 
 

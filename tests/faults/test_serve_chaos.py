@@ -18,9 +18,9 @@ REQUESTS = 1500
 BODY = json.dumps(row(0.5, -1.0, 2.0, 0.25)).encode()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 async def test_after_chaos_the_server_answers_and_nothing_is_left(tmp_path: Path) -> None:
-    limits = HttpLimits(body_bytes=100_000, header_s=5, linger_s=0.5)
+    limits = HttpLimits(body_bytes=100_000, header_s=60, linger_s=60)
     transport = GrpcTransport.GRPCIO if is_installed(GrpcTransport.GRPCIO) else None
     async with serving(tmp_path, linear(tmp_path / "linear"), http=limits, grpc=transport) as server:
         assert (await server.infer("linear", row(0.5, -1.0, 2.0, 0.25))).status == 200

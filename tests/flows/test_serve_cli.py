@@ -53,6 +53,7 @@ def served(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
         assert ready.startswith("ready: "), process.stderr.read() if process.stderr else ""
         while (curl := process.stdout.readline()).startswith("ready: "):  # gRPC
             continue
+        watchdog.cancel()
         yield process, ready.split()[1], curl
     finally:
         watchdog.cancel()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from inferloop.core.bundle import GOLDEN, HOLDOUT, MODEL, REPLAY, Bundle, golden_arrays
 from inferloop.core.datatypes import Array, DataType, Tensors
@@ -28,7 +28,6 @@ from inferloop.core.transform import FieldKind, FieldTransform, OutputTransform,
 
 LABELS = ("cold", "warm", "hot")
 BUCKETS = 256
-_ELEMENT = {DataType.FP32: TensorProto.FLOAT, DataType.INT64: TensorProto.INT64, DataType.FP64: TensorProto.DOUBLE}
 
 
 def linear(path: Path, *, name: str = "linear", seed: int = 0, bias: Sequence[float] | None = None) -> Bundle:
@@ -209,4 +208,4 @@ def _normal(random: np.random.Generator, *shape: int) -> Array:
 def _value(spec: TensorSpec) -> onnx.ValueInfoProto:
     shape = [f"{spec.name}_{axis}" if size is None else size for axis, size in enumerate(spec.shape)]
     shape = ["N", *shape[1:]] if spec.batched else shape
-    return helper.make_tensor_value_info(spec.name, _ELEMENT[spec.dtype], shape)
+    return helper.make_tensor_value_info(spec.name, helper.np_dtype_to_tensor_dtype(spec.dtype.numpy), shape)

@@ -27,6 +27,8 @@ class Calls:
     cancelled: list[str] = field(default_factory=list)
     release: asyncio.Event = field(default_factory=asyncio.Event)
     working: int = 0
+    begun: int = 0
+    """Calls of `zeros` and `echo` so far."""
 
     def find(self, path: str) -> Method | None:
         """See `grpc_call.Find`."""
@@ -51,6 +53,7 @@ class Calls:
 
     async def _one_zeros(self, call: Call, message: bytes) -> bytes:
         """As many zero bytes as the request says."""
+        self.begun += 1
         return bytes(int(message))
 
     async def _one_later(self, call: Call, message: bytes) -> bytes:
@@ -88,6 +91,7 @@ class Calls:
 
     async def _many_echo(self, call: Call) -> None:
         """Each message as it arrives."""
+        self.begun += 1
         self.working += 1
         try:
             while (message := await call.recv()) is not None:

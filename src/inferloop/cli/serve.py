@@ -237,7 +237,11 @@ def _curl(url: str, bundle: Bundle) -> str:
 
 
 def _tensors(signature: Signature) -> str:
-    """A request with zeros; empty if it would be too long for a line."""
+    """A request with zeros; empty if it would be too long for a line, or a datatype has no JSON."""
+    from inferloop.serving.rest import tensor_json
+
+    if not all(tensor_json.takes(spec.dtype) for spec in signature.inputs):
+        return ""
     inputs = []
     for spec in signature.inputs:
         shape = [size or 1 for size in spec.shape]

@@ -11,6 +11,7 @@ from inferloop.core.errors import EngineError, Unsupported
 from inferloop.core.protocols import Engine, Session
 from inferloop.core.signature import Signature
 from inferloop.core.target import Precision, Target
+from inferloop.engines import brain_floats
 
 _FATAL = 4  # what the runtime would log comes back as an EngineError
 
@@ -45,6 +46,8 @@ class OnnxRuntimeSession(Session):
         self._session: ort.InferenceSession | None = session
         self._outputs = [spec.name for spec in self.signature.outputs]
         self._texts = [spec.name for spec in self.signature.inputs if spec.dtype is DataType.BYTES]
+        specs = (*self.signature.inputs, *self.signature.outputs)
+        self._run = brain_floats.run if any(spec.dtype is DataType.BF16 for spec in specs) else ort.InferenceSession.run
         _check_names(self.signature, session, str(bundle.model_path))
 
     def run(self, inputs: Tensors) -> dict[str, Array]:
@@ -55,7 +58,7 @@ class OnnxRuntimeSession(Session):
         if self._texts:
             inputs = {name: _text(array) if name in self._texts else array for name, array in inputs.items()}
         try:
-            arrays = session.run(self._outputs, inputs)
+            arrays = self._run(session, self._outputs, inputs)
         except Exception as error:  # the runtime's own exceptions share no base class
             raise EngineError(f"onnxruntime: {_first_line(error)}") from error
         return {

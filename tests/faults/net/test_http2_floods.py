@@ -19,7 +19,7 @@ from support.http2_peer import Peer, block, call, data, framed, request
 
 LIMITS = Http2Limits(
     message_bytes=1_000_000, buffered_bytes=2_000_000, streams=100, resets=200, resets_per_s=0, control=300, control_per_s=0,
-    unsent_bytes=20_000, connections=5, rate=1e9, linger_s=0.3,
+    unsent_bytes=20_000, connections=5, rate=1e9, linger_s=60,
 )  # fmt: skip
 START = frames.PREFACE + frames.settings({})
 
@@ -121,8 +121,8 @@ async def test_a_client_that_does_not_read_is_dropped() -> None:
     async with serving(write_s=0.4) as running:
         async with Peer(running.port, {frames.INITIAL_WINDOW_SIZE: 2**30}) as peer:
             peer.send(frames.window_update(0, 2**30), *(call(k, "zeros", b"3000000") for k in range(1, 41, 2)))
-            await peer.until(lambda: peer.bodies[1])
             peer.pause()
+            await peer.until(lambda: running.calls.begun == 20)
             await peer.until(lambda: running.server.connections == 0 or not running.server.calls)
         await is_served(running)
 
@@ -163,8 +163,8 @@ async def test_a_dead_client_with_open_calls_is_found_by_a_ping() -> None:
     async with serving(keepalive_s=0.4, keepalive_reply_s=0.3) as running:
         async with Peer(running.port) as peer:
             peer.send(request(1, "echo"))
-            await peer.until(lambda: running.calls.working == 1)
             peer.pause()
+            await peer.until(lambda: running.calls.begun == 1)
             await peer.until(lambda: running.server.connections == 0)
         await is_served(running)
 

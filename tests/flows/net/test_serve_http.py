@@ -88,12 +88,16 @@ async def test_pipelined_answers_leave_in_the_order_of_the_requests() -> None:
 
 async def test_only_so_many_requests_of_a_connection_are_in_work() -> None:
     busy = most = 0
+    full = asyncio.Event()
 
     async def count(request: Request) -> Response:
         nonlocal busy, most
         busy += 1
         most = max(most, busy)
-        await asyncio.sleep(0.001)
+        if busy == 3:
+            full.set()
+        await full.wait()
+        await asyncio.sleep(0.001)  # one more than three would begin here
         busy -= 1
         return await echo(request)
 

@@ -83,7 +83,7 @@ async def test_a_large_body_over_tls_arrives_whole(settings: TlsSettings, ca: tr
 
 async def test_a_refused_upload_over_tls_sees_its_answer(settings: TlsSettings, ca: trustme.CA) -> None:
     data = GET.replace(b"GET", b"POST").replace(b"Host", b"Content-Length: 9000000\r\nHost") + b"x" * 100_000
-    limits = HttpLimits(body_bytes=1000, linger_s=0.3)
+    limits = HttpLimits(body_bytes=1000, linger_s=60)
     async with HttpServer(echo, port=0, tls=settings, limits=limits) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=trusting(ca), server_hostname="localhost")
         writer.write(data)

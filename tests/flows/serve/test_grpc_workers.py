@@ -35,6 +35,7 @@ def address(tmp_path: Path, inferloop_home: Path, monkeypatch: pytest.MonkeyPatc
     watchdog.start()
     try:
         lines = [process.stdout.readline(), process.stdout.readline()]
+        watchdog.cancel()
         assert lines[1].startswith("ready: grpc://"), (lines, errors.read_text())
         yield lines[1].removeprefix("ready: grpc://").strip()
         assert errors.read_text().count("serving url=") == 2

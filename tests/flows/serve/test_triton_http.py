@@ -98,7 +98,7 @@ async def test_infer_in_every_form(port: int, http: Any) -> None:
 
 async def test_parameters_sequences_and_priorities_are_taken(port: int, http: Any) -> None:
     def calls(client: Any) -> None:
-        result = client.infer("echo", [given(http)], priority=1, timeout=20_000_000, parameters={"mine": "x", "n": 5})
+        result = client.infer("echo", [given(http)], priority=1, timeout=60_000_000, parameters={"mine": "x", "n": 5})
         np.testing.assert_array_equal(result.as_numpy("y"), X)
         with pytest.raises(http.InferenceServerException, match="504"):
             client.infer("echo", [given(http)], timeout=1)

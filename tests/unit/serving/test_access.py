@@ -64,7 +64,7 @@ def test_a_slow_disk_costs_lines_and_no_memory():
     gate, written = threading.Event(), []
 
     def slow(items):
-        gate.wait(10)
+        gate.wait(60)
         written.extend(items)
 
     writer = BatchWriter(slow, name="test", max_waiting=10, every_s=60)

@@ -68,6 +68,11 @@ def _form(datatype: DataType, element: type, letter: str) -> _Form:
 _FORMS = {datatype: _form(datatype, *letters) for datatype, letters in _LETTERS.items()}
 
 
+def takes(datatype: DataType) -> bool:
+    """Whether tensors of a datatype travel as JSON; FP16 and BF16 do not."""
+    return datatype in _FORMS
+
+
 def read(name: str, datatype: DataType, shape: Sequence[int], data: msgspec.Raw | list[Any]) -> Array:
     """Make an array of JSON data.
 
