@@ -103,7 +103,7 @@ async def webhook_sink(_: Path, __: Any) -> AsyncIterator[SinkWorld]:
     await site.start()
     port = runner.addresses[0][1]
     sink = plugins.load("sinks", "webhook")
-    config = sink.Config(url=f"http://127.0.0.1:{port}/", timeout="2s")
+    config = sink.Config(url=f"http://127.0.0.1:{port}/", timeout="60s")
     try:
         yield SinkWorld(lambda: sink(config, SinkContext("p", "act")), lambda: hook.keys, hook.fail)
     finally:
@@ -179,7 +179,7 @@ def deliveries(*numbers: int) -> list[Delivery]:
 
 async def read(source: Source, count: int) -> list[Message]:
     messages: list[Message] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(messages) < count:
             messages += await source.read()
     return messages

@@ -61,7 +61,7 @@ def test_on_a_full_disk_appends_go_on_and_what_waited_is_written_when_there_is_s
         assert lost() - lost_before == ledger.stats().lost
 
         ballast.unlink()
-        ledger.flush(10)
+        ledger.flush(60)
         written = sum(1 for _ in ledger.predictions())
         ledger.append(prediction(1000))
         assert ledger.prediction(f"{1000:032x}").label == "yes"
@@ -105,7 +105,7 @@ def test_a_ledger_file_that_may_not_grow_behaves_like_a_full_disk(tmp_path: Path
             ledger.flush(0.3)
         assert ledger.stats().lost > 0
         ledger._back.limit_pages(1_000_000)
-        ledger.flush(10)
+        ledger.flush(60)
         assert sum(1 for _ in ledger.predictions()) + ledger.stats().lost == 400
 
 

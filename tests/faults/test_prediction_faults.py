@@ -53,7 +53,7 @@ async def test_a_client_that_leaves_a_failing_batch_is_not_run_again() -> None:
     session = BreakingSession(fault)
     batcher = Batcher(session)
     clients = [asyncio.create_task(_ask(batcher, value)) for value in range(3)]
-    assert await asyncio.to_thread(entered.wait, 10)
+    assert await asyncio.to_thread(entered.wait, 60)
     clients[1].cancel()
     await asyncio.wait([clients[1]])
     go.set()

@@ -134,7 +134,7 @@ async def test_a_broker_that_comes_late_is_waited_for_with_a_message(
 async def test_opening_can_be_cancelled_while_the_broker_is_away(caplog: pytest.LogCaptureFixture) -> None:
     feed = source(f"mqtt://127.0.0.1:{free_port()}")
     opening = asyncio.create_task(feed.open())
-    await asyncio.sleep(0.2)
+    await said(caplog, "broker not there")
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await opening

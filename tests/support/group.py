@@ -53,6 +53,12 @@ class Group:
     def infer(self) -> Any:
         return self.ask("/v2/models/linear/infer", ROW)
 
+    def predict(self) -> str:
+        """Ask for a prediction; returns its id."""
+        request = urllib.request.Request(self.url + "/v2/models/linear/infer", json.dumps(ROW).encode())
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return str(response.headers["Inferloop-Prediction-Id"])
+
     def counted(self) -> int:
         """Good answers, as /metrics says."""
         found = re.findall(r'^inferloop_requests_total\{.*outcome="ok".*\} (\S+)$', self.ask("/metrics"), re.MULTILINE)

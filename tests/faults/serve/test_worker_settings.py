@@ -115,6 +115,17 @@ def test_statistics_are_those_of_all_workers_at_once(group: Group) -> None:
         group.ask("/v2/models/absent/stats")
 
 
+def test_feedback_is_taken_by_any_worker_at_once(group: Group) -> None:
+    for one_by_one in (True, False):
+        truths = []
+        for _ in range(ASKED):
+            truths.append({"prediction_id": group.predict(), "label": "right"})
+            if one_by_one:
+                assert group.ask("/v2/models/linear/feedback", truths[-1])["stored"] == 1
+        if not one_by_one:
+            assert group.ask("/v2/feedback", truths) == {"stored": ASKED, "refused": []}
+
+
 def test_a_model_answers_at_every_worker_when_the_request_to_load_it_is_answered(group: Group) -> None:
     for _ in range(4):
         group.ask("/v2/repository/models/other/unload", {})

@@ -60,6 +60,26 @@ def test_a_prediction_comes_back_as_it_was_appended(ledger: Ledger) -> None:
     assert ledger.prediction(record.id) == record
 
 
+@pytest.mark.parametrize("ask", ["prediction", "feedback", "keep"])
+def test_a_prediction_that_is_written_while_it_is_looked_for_is_found(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, ask: str
+) -> None:
+    looks = []
+
+    def looked(*arguments: object) -> list[str]:
+        missing = found(*arguments)  # type: ignore[arg-type]
+        looks.append(missing)
+        ledger.flush()
+        return missing
+
+    found = tables.unknown_ids
+    monkeypatch.setattr(tables, "unknown_ids", looked)
+    ledger._writer._commit_s = 60  # the row waits until somebody is in a hurry
+    ledger.append(prediction(1))
+    getattr(ledger, ask)(truth(1) if ask == "feedback" else prediction(1).id)
+    assert looks == [[prediction(1).id], []], "the first look came too early"
+
+
 def test_an_append_costs_a_few_microseconds(ledger: Ledger) -> None:
     records = [prediction(number) for number in range(3000)]
     started = time.thread_time()

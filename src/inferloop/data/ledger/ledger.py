@@ -122,11 +122,7 @@ class Ledger:
 
     def feedback_many(self, records: Sequence[FeedbackRecord]) -> list[str]:
         """Attach many truths in one transaction; returns the prediction ids that are not known, whose feedback is left out."""
-        ids = [record.prediction_id for record in records]
-        unknown = tables.unknown_ids(self._front.read, ids)
-        if unknown and self._writer.queued:
-            self.flush()
-            unknown = tables.unknown_ids(self._front.read, ids)
+        unknown = self._unknown([record.prediction_id for record in records])
         left_out = set(unknown)
         known = [record for record in records if record.prediction_id not in left_out]
         if known:
@@ -137,8 +133,7 @@ class Ledger:
 
     def keep(self, prediction_id: str) -> None:
         """Keep the input of a prediction beyond the recent window, e.g. while it waits for review. Unknown ids do nothing."""
-        if tables.unknown_ids(self._front.read, [prediction_id]) and self._writer.queued:
-            self.flush()
+        self._unknown([prediction_id])
         with self._front.write() as connection:
             tables.keep_input(connection, prediction_id)
 
@@ -148,10 +143,8 @@ class Ledger:
         Raises:
             NotFound: no such prediction.
         """
+        self._unknown([prediction_id])
         found = tables.select_predictions(self._front.read, [prediction_id])
-        if not found and self._writer.queued:
-            self.flush()
-            found = tables.select_predictions(self._front.read, [prediction_id])
         if not found:
             raise NotFound(f"no prediction {prediction_id!r} in the ledger", hint="it may be older than the ledger keeps")
         return found[prediction_id]
@@ -253,6 +246,15 @@ class Ledger:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def _unknown(self, ids: Sequence[str]) -> list[str]:
+        """Those that are no prediction, those included that wait to be written."""
+        waiting = self._writer.queued  # asked first: what is written during the look is looked for again
+        unknown = tables.unknown_ids(self._front.read, ids)
+        if unknown and waiting:
+            self.flush()
+            unknown = tables.unknown_ids(self._front.read, ids)
+        return unknown
 
     def _policy_of(self, model: str) -> LedgerPolicy:
         return self._policies.get(model, self._policy)

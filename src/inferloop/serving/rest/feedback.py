@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any
 
 import msgspec
 
-from inferloop.core.errors import InvalidInput, NotFound, Unsupported
-from inferloop.data.ledger.ledger import Ledger
+from inferloop.core.errors import InvalidInput, NotFound
 from inferloop.data.ledger.records import FeedbackRecord
 from inferloop.net.http import Request, Response
+from inferloop.serving.operations.truth import Truth
 from inferloop.serving.rest.paths import Route
 from inferloop.serving.services import Services
 
@@ -35,11 +34,11 @@ class Refused(msgspec.Struct):
 
 
 class FeedbackRoutes:
-    """The operations that attach truth. On disk when they answer; the disk is waited for in a thread."""
+    """The operations that attach truth; it is on disk when they answer."""
 
     def __init__(self, services: Services) -> None:
         self._router = services.router
-        self._ledger = services.ledger
+        self._truth = Truth(services)
 
     async def one(self, request: Request, route: Route) -> Response:
         """POST /v2/models/M/feedback with one object: the label must be one of the model's."""
@@ -48,7 +47,11 @@ class FeedbackRoutes:
         item = _decode(request.body, Feedback)
         if labels and item.label not in labels:
             raise InvalidInput(f"model {route.model!r} has no label {item.label!r}", hint=f"known: {', '.join(labels)}")
-        await asyncio.to_thread(self._store, item, bundle.name)
+        model = await self._truth.model_of(item.prediction_id)
+        if model != bundle.name:
+            raise NotFound(f"prediction {item.prediction_id!r} was made by {model!r}, not by {bundle.name!r}")
+        if await self._truth.add([_record(item)]):  # erased in between
+            raise NotFound(_refused(0, item).error)
         return Response(200, msgspec.json.encode({"prediction_id": item.prediction_id, "stored": 1}))
 
     async def many(self, request: Request, _route: Route) -> Response:
@@ -56,28 +59,15 @@ class FeedbackRoutes:
         items = _decode(request.body, list[Feedback])
         if len(items) > _MOST:
             raise InvalidInput(f"{len(items)} entries, one request takes {_MOST}")
-        unknown = await asyncio.to_thread(self._store_all, items)
+        unknown = set(await self._truth.add([_record(item) for item in items]))
         refused = [_refused(index, item) for index, item in enumerate(items) if item.prediction_id in unknown]
         if refused and len(refused) == len(items):
             raise NotFound(refused[0].error, hint="it may be older than the ledger keeps")
         return Response(200, msgspec.json.encode({"stored": len(items) - len(refused), "refused": refused}))
 
-    def _store_all(self, items: list[Feedback]) -> set[str]:
-        """Store in one transaction; returns the ids that are not known."""
-        now = time.time()
-        return set(self._open().feedback_many([FeedbackRecord(item.prediction_id, item.label, item.by, now) for item in items]))
 
-    def _store(self, item: Feedback, model: str) -> None:
-        ledger = self._open()
-        found = ledger.prediction(item.prediction_id).model
-        if found != model:
-            raise NotFound(f"prediction {item.prediction_id!r} was made by {found!r}, not by {model!r}")
-        ledger.feedback(FeedbackRecord(item.prediction_id, item.label, item.by, time.time()))
-
-    def _open(self) -> Ledger:
-        if self._ledger is None:
-            raise Unsupported("this server keeps no ledger, so it takes no feedback")
-        return self._ledger
+def _record(item: Feedback) -> FeedbackRecord:
+    return FeedbackRecord(item.prediction_id, item.label, item.by, time.time())
 
 
 def _refused(index: int, item: Feedback) -> Refused:

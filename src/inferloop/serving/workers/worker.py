@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 
 from inferloop.core import telemetry
-from inferloop.serving.operations import logging, statistics, trace
+from inferloop.serving.operations import logging, statistics, trace, truth
 from inferloop.serving.services import Services
 from inferloop.serving.workers import shared_settings, wishes
 from inferloop.serving.workers.board import Board
@@ -25,6 +25,7 @@ class Worker:
         folder = seat.shared
         answers: dict[str, Answer] = {
             statistics.ASK: statistics.Statistics(services).share,
+            truth.ASK: truth.Truth(services).share,
             shared_settings.ASK: self._look,
             wishes.ASK: self._catch_up,
         }
