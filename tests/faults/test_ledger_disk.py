@@ -89,7 +89,7 @@ def test_a_ledger_closed_on_a_full_disk_loses_what_waits_and_counts_it(small_dis
     lost_before, started = lost(), time.monotonic()
     ledger.close()
     assert lost() - lost_before == 100
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 60
     ballast.unlink()
     with Ledger(small_disk / "ledger.db") as again, pytest.raises(NotFound):
         again.prediction(f"{1:032x}")

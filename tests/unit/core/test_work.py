@@ -20,6 +20,12 @@ class Outcome:
     def __call__(self, value: Any, error: BaseException | None) -> None:
         self.calls.append((value, error))
 
+    async def heard(self) -> None:
+        """Wait for the first call."""
+        async with asyncio.timeout(60):
+            while not self.calls:
+                await asyncio.sleep(0.001)
+
 
 def drive(coroutine: Coroutine[Any, Any, Any]) -> tuple[Drive[Any], Outcome]:
     outcome = Outcome()
@@ -45,7 +51,7 @@ async def test_it_goes_on_when_its_future_is_done() -> None:
     _, outcome = drive(wait())
     await asyncio.sleep(0)
     future.set_result(1)
-    await asyncio.sleep(0.01)
+    await outcome.heard()
     assert outcome.calls == [(2, None)]
 
 
@@ -55,7 +61,7 @@ async def test_an_error_is_handed_on() -> None:
         raise ValueError("no")
 
     _, outcome = drive(fail())
-    await asyncio.sleep(0.01)
+    await outcome.heard()
     assert isinstance(outcome.calls[0][1], ValueError)
 
 
@@ -72,7 +78,7 @@ async def test_cancelling_cancels_the_future_and_reaches_the_coroutine_once() ->
 
     driven, outcome = drive(wait())
     driven.cancel()
-    await asyncio.sleep(0.01)
+    await outcome.heard()
     assert future.cancelled()
     assert seen == ["cancelled"]
     assert isinstance(outcome.calls[0][1], asyncio.CancelledError)
@@ -81,7 +87,7 @@ async def test_cancelling_cancels_the_future_and_reaches_the_coroutine_once() ->
 
 async def test_a_thread_can_be_awaited() -> None:
     _, outcome = drive(asyncio.to_thread(lambda: 3))
-    await asyncio.sleep(0.1)
+    await outcome.heard()
     assert outcome.calls == [(3, None)]
 
 
