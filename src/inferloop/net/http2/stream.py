@@ -14,7 +14,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, cast
 
 from inferloop.core.errors import Cancelled, DeadlineExceeded, InferloopError, Unsupported
-from inferloop.core.work import Drive
+from inferloop.core.work import Drive, Work
 from inferloop.net.grpc_call import Metadata, Method, Status
 from inferloop.net.http2 import blocks, frames
 from inferloop.net.http2.answer import whole
@@ -55,7 +55,7 @@ class Stream:
         self._method = method
         self._encoding = head.encoding
         self._incoming: Incoming | None = None
-        self._work: Drive[bytes] | asyncio.Task[None] | None = None
+        self._work: Work[bytes] | asyncio.Task[None] | None = None
         self._senders: list[asyncio.Future[None]] | None = None
         self._trailers: dict[str, str] | None = None
         self._answering = False
@@ -139,7 +139,8 @@ class Stream:
         self._carrier.working += 1
         unary = self._method.unary
         try:
-            work = Drive(cast("Coroutine[Any, Any, bytes]", unary(self, message) if unary else None))
+            answering = unary(self, message) if unary else None
+            work = answering if isinstance(answering, Work) else Drive(cast("Coroutine[Any, Any, bytes]", answering))
         except Exception as error:  # a method that fails before its first await, and is no coroutine
             self._answered(None, error)
             return

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 
-from inferloop.core.errors import InferloopError, InvalidInput, NotFound
+from inferloop.core.errors import InferloopError, InvalidInput
 from inferloop.net.grpc_call import Call
-from inferloop.prediction.options import NO_OPTIONS
 from inferloop.serving.grpc.answers import Answers
 from inferloop.serving.grpc.messages import INFERENCE
+from inferloop.serving.grpc.plain import SOURCE, PlainInference, first
 from inferloop.serving.grpc.requests import AskedOutput, InferRequest, Parameter, Parameters, Requests, region_of
 from inferloop.serving.grpc.rpc import PREDICTION_ID, Rpc, tell_hint, unary
 from inferloop.serving.operations.inference import Answered, Asked, Inferences, Wanted
-from inferloop.serving.operations.refusals import explained
 from inferloop.serving.services import Services
 
-SOURCE = "grpc"
 _KEY = "inferloop-key"
 _TRACE = "traceparent"
 _ID_PARAMETER = "inferloop_prediction_id"
@@ -40,12 +38,19 @@ class Inference:
         """By path."""
         return {f"/{INFERENCE}/ModelInfer": unary(self.infer)}
 
-    async def infer(self, call: Call, message: bytes) -> bytes:
+    def infer(self, call: Call, message: bytes) -> Awaitable[bytes]:
         """Answer one `ModelInferRequest` with one `ModelInferResponse`."""
         try:
             request = self._requests.read(message)
-            if request.plan.is_plain:
-                return await self._plain(call, request)
+        except InferloopError as error:
+            tell_hint(call, error)
+            raise
+        if request.plan.is_plain and self._services.tracer is None:
+            return PlainInference(self._router, self._answers, call, request)
+        return self._infer(call, request)
+
+    async def _infer(self, call: Call, request: InferRequest) -> bytes:
+        try:
             answered = await self._inferences.infer(self._asked(call, request))
         except InferloopError as error:
             tell_hint(call, error)
@@ -73,30 +78,6 @@ class Inference:
             async for answered in found:
                 yield self._encoded(request, answered, {_ID_PARAMETER: answered.id} if answered.id else {})
 
-    async def _plain(self, call: Call, request: InferRequest) -> bytes:
-        plan = request.plan
-        tracer = self._services.tracer
-        infer = self._router.infer
-        ask = infer if tracer is None else tracer.around(infer, plan.model, _first(call, _TRACE), request.id.decode())
-        try:
-            answer = await ask(
-                plan.model,
-                request.tensors,
-                version=plan.version,
-                key=_first(call, _KEY),
-                deadline=call.deadline,
-                source=SOURCE,
-                options=NO_OPTIONS,
-            )
-        except (InvalidInput, NotFound) as error:
-            raise explained(
-                error, self._router, plan.model, plan.version, tensors=request.tensors, id=request.id.decode()
-            ) from error
-        call.set_trailers({PREDICTION_ID: answer.id})
-        if request.is_raw:
-            return self._answers.raw(answer.model, answer.version, request.id, answer.outputs)
-        return self._answers.full(answer.model, answer.version, request.id, answer.outputs, parameters={}, is_raw=False)
-
     def _asked(self, call: Call, request: InferRequest) -> Asked:
         plan = request.plan
         tensors = dict(request.tensors)
@@ -111,10 +92,10 @@ class Inference:
             outputs=None if plan.outputs is None else tuple(_wanted(output) for output in plan.outputs),
             id=request.id.decode(),
             parameters=plan.parameters,
-            key=_first(call, _KEY),
+            key=first(call, _KEY),
             deadline=call.deadline,
             source=SOURCE,
-            trace=_first(call, _TRACE),
+            trace=first(call, _TRACE),
         )
 
     def _encoded(self, request: InferRequest, answered: Answered, parameters: Parameters) -> bytes:
@@ -144,11 +125,3 @@ def _wanted(output: AskedOutput) -> Wanted:
     if type(count) is not int or count < 0:
         raise InvalidInput(f"output {output.name!r}: classification must be a count of classes, got {count!r}")
     return Wanted(output.name, None, count, region_of(output.parameters))
-
-
-def _first(call: Call, wanted: str) -> str:
-    """The first metadata of a name; empty without one."""
-    for name, value in call.metadata:
-        if name == wanted:
-            return value if isinstance(value, str) else value.decode("utf-8", "replace")
-    return ""
