@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from inferloop.net.limits import HttpLimits
-from inferloop.serving.grpc.transport import GrpcTransport, is_installed
+from inferloop.serving.grpc.transport import GrpcTransport
 from support.bundles import linear
 from support.chaos import Chaos
 from support.serving import row, serving
@@ -21,8 +21,7 @@ BODY = json.dumps(row(0.5, -1.0, 2.0, 0.25)).encode()
 @pytest.mark.timeout(600)
 async def test_after_chaos_the_server_answers_and_nothing_is_left(tmp_path: Path) -> None:
     limits = HttpLimits(body_bytes=100_000, header_s=60, linger_s=60)
-    transport = GrpcTransport.GRPCIO if is_installed(GrpcTransport.GRPCIO) else None
-    async with serving(tmp_path, linear(tmp_path / "linear"), http=limits, grpc=transport) as server:
+    async with serving(tmp_path, linear(tmp_path / "linear"), http=limits, grpc=GrpcTransport.HTTP2) as server:
         assert (await server.infer("linear", row(0.5, -1.0, 2.0, 0.25))).status == 200
         before = len(asyncio.all_tasks())
         port = server.grpc.port if server.grpc is not None else None

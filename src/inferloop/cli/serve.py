@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from inferloop.core.signature import Signature
     from inferloop.net.tls import TlsSettings
     from inferloop.prediction.live import ModelState
-    from inferloop.serving.grpc.transport import GrpcTransport
     from inferloop.serving.server import Served
     from inferloop.serving.workers.seat import Seat
 
@@ -41,7 +40,7 @@ _LINE = 300
 )
 @click.option("--no-grpc", is_flag=True, help="Serve REST only.")
 @click.option(
-    "--grpc-transport", type=click.Choice(["grpcio", "http2"]), default="grpcio", show_default=True, help="What carries gRPC."
+    "--grpc-transport", type=click.Choice(["http2", "grpcio"]), default="http2", show_default=True, help="What carries gRPC."
 )
 @click.option("--repository", type=click.Path(path_type=Path), help="A directory of models to serve, ours, Triton's or OVMS's.")
 @click.option(
@@ -145,7 +144,7 @@ def command(
         target=Target.parse(target),
         limits=Limits(max_batch=max_batch),
         http=HttpLimits(body_bytes=max_body),
-        grpc_port=None if no_grpc else _grpc_port(grpc_port, http_port, GrpcTransport(grpc_transport)),
+        grpc_port=None if no_grpc else _grpc_port(grpc_port, http_port),
         grpc_transport=GrpcTransport(grpc_transport),
         isolation=Isolation(isolation),
         repository=repository,
@@ -196,15 +195,10 @@ def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> 
     return None
 
 
-def _grpc_port(asked: int | None, http_port: int, transport: GrpcTransport) -> int | None:
-    """The port of gRPC; None where its package is not installed and the user did not ask for it."""
-    from inferloop.serving.grpc.transport import is_installed
-
+def _grpc_port(asked: int | None, http_port: int) -> int:
+    """The port behind that of HTTP, unless another one was asked for."""
     if asked is not None:
         return asked
-    if not is_installed(transport):
-        log.warning("gRPC is not served, grpcio is not installed: pip install 'inferloop[grpc]', or --no-grpc")
-        return None
     return http_port + 1 if 0 < http_port < 65535 else 0
 
 

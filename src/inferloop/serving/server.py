@@ -74,7 +74,7 @@ class ServeSettings:
     limits: Limits = field(default_factory=Limits)
     http: HttpLimits = field(default_factory=HttpLimits)
     grpc_port: int | None = None
-    grpc_transport: GrpcTransport = GrpcTransport.GRPCIO
+    grpc_transport: GrpcTransport = GrpcTransport.HTTP2
     isolation: Isolation = Isolation.THREAD
     repository: Path | None = None
     model_control: Control = Control.NONE

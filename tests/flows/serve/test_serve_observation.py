@@ -22,7 +22,7 @@ from support.serving import row
 class Watched:
     """A server with observation settings, and a client."""
 
-    def __init__(self, folder, *, transport=GrpcTransport.GRPCIO, **observation):
+    def __init__(self, folder, *, transport=GrpcTransport.HTTP2, **observation):
         self.folder = folder
         noted = ObservationSettings(**observation)
         self.settings = ServeSettings(port=0, grpc_port=0, grpc_transport=transport, observation=noted)

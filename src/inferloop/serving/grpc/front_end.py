@@ -19,7 +19,7 @@ class GrpcFrontEnd:
         *,
         host: str = "127.0.0.1",
         port: int = 8001,
-        transport: GrpcTransport = GrpcTransport.GRPCIO,
+        transport: GrpcTransport = GrpcTransport.HTTP2,
         tls: TlsSettings | None = None,
         shared: bool = False,
     ) -> None:

@@ -13,8 +13,8 @@ from inferloop.net.tls import Tls, TlsSettings
 class GrpcTransport(StrEnum):
     """A transport by its name on the command line."""
 
-    GRPCIO = "grpcio"
     HTTP2 = "http2"
+    GRPCIO = "grpcio"
 
 
 class GrpcServer(Protocol):
