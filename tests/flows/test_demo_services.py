@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 import aiohttp
 import paho.mqtt.client as mqtt
 import pytest
@@ -42,15 +45,20 @@ async def test_a_request_without_a_key_is_refused():
 async def test_what_the_shop_sends_arrives_as_often_as_it_was_sent():
     from inferloop.demos.broker import LoopbackBroker
 
-    got = []
+    got, subscribed = [], threading.Event()
     async with LoopbackBroker() as broker:
         client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv311)
         client.on_message = lambda _client, _data, message: got.append(message.payload)
-        client.connect("127.0.0.1", broker.port)
-        client.subscribe("shop/#", qos=1)
+        client.on_connect = lambda *_: client.subscribe("shop/#", qos=1)
+        client.on_subscribe = lambda *_: subscribed.set()
+        client.connect_async("127.0.0.1", broker.port)
         client.loop_start()
+        assert await asyncio.to_thread(subscribed.wait, 60)
         async with Publisher(broker.url) as shop:
             sent = await shop.send([Outgoing("shop/a", b"1"), Outgoing("shop/b", b"2", times=2)], rate=1000)
+        async with asyncio.timeout(60):
+            while len(got) < 3:
+                await asyncio.sleep(0.01)
         client.loop_stop()
         client.disconnect()
     assert sent == 3

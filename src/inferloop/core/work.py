@@ -116,6 +116,8 @@ class Drive(Work[T]):
         yielded._asyncio_future_blocking = False  # noqa: SLF001 - the protocol between a future and who drives it
         self._waiting = yielded
         yielded.add_done_callback(self._advance)
+        if self._cancelled:  # while it ran
+            yielded.cancel()
 
 
 class Settled(Work[T]):

@@ -7,7 +7,7 @@ import onnxruntime as ort
 
 from inferloop.core.bundle import Bundle
 from inferloop.core.datatypes import Array, DataType, Tensors
-from inferloop.core.errors import EngineError, Unsupported
+from inferloop.core.errors import EngineError, InvalidInput, Unsupported
 from inferloop.core.protocols import Engine, Session
 from inferloop.core.signature import Signature
 from inferloop.core.target import Precision, Target
@@ -94,7 +94,7 @@ def _text(array: Array) -> Array:
     try:
         texts = [item.decode() if isinstance(item, bytes) else str(item) for item in array.ravel()]
     except UnicodeDecodeError as error:
-        raise EngineError("onnxruntime takes UTF-8 text only in BYTES tensors") from error
+        raise InvalidInput("onnxruntime takes UTF-8 text only in BYTES tensors") from error
     return np.array(texts, dtype=object).reshape(array.shape)
 
 

@@ -189,10 +189,14 @@ class Connection(asyncio.Protocol):
             exchange.response = response if response is not None else self._failed(error)
             self._flush()
 
-        found: Any = self._handler(request)
-        work: Work[Response] = Drive(found) if type(found) is CoroutineType else found
-        exchange.work = work
-        work.start(done)
+        try:
+            found: Any = self._handler(request)
+            work: Work[Response] = Drive(found) if type(found) is CoroutineType else found
+            exchange.work = work
+            work.start(done)
+        except Exception as error:  # a defect of the handler: it is answered, and so is what follows it
+            if exchange.response is None:
+                done(None, error)
 
     def _failed(self, error: BaseException | None) -> Response:
         if not isinstance(error, asyncio.CancelledError):
@@ -239,6 +243,8 @@ class Connection(asyncio.Protocol):
             else:
                 self._flush()
 
+        if self._paused_since is not None:
+            pouring.pause()
         pouring.start(transport, done)
 
     def _start_waiting(self) -> None:

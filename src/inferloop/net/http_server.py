@@ -162,9 +162,9 @@ class HttpServer:
     def _tick(self) -> None:
         """One timer for all connections instead of several for each request."""
         loop = asyncio.get_running_loop()
+        self._ticker = loop.call_later(_TICK_S, self._tick)
         now = loop.time()
         for connection in list(self._connections):
             connection.check_time(now)
             if self.draining:
                 connection.drain(now)
-        self._ticker = loop.call_later(_TICK_S, self._tick)

@@ -51,6 +51,14 @@ async def test_a_call_is_answered_with_headers_message_and_trailers(running: Run
         assert peer.headers[1] == [[(":status", "200"), ("content-type", "application/grpc")], [("grpc-status", "0")]]
 
 
+async def test_a_priority_of_a_wrong_length_ends_its_stream(running: Running) -> None:  # 6.3
+    async with Peer(running.port) as peer:
+        peer.send(request(1, "echo"), frames.head(4, 2, 0, 1) + b"\0" * 4, data(1, framed(b"late")))
+        await peer.until(lambda: 1 in peer.resets)
+        await peer.settled()
+        assert (peer.resets[1], peer.bodies[1]) == (E.FRAME_SIZE_ERROR, b"")
+
+
 async def test_frames_split_at_every_byte_give_the_same_answer(running: Running) -> None:
     sent = PADDED_CALL + frames.head(3, 0x77, 0xFF, 9) + b"new" + frames.ping(b"12345678")  # 4.1, 5.5, 6.1, 6.2
     for cut in range(1, len(sent)):

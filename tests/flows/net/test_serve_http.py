@@ -320,6 +320,18 @@ async def test_draining_gives_up_on_what_takes_too_long() -> None:
         assert server.connections == 0
 
 
+async def test_a_handler_that_raises_at_once_is_answered_and_so_is_what_follows() -> None:
+    def broken(request: Request) -> object:
+        if request.path == "/broken":
+            raise RuntimeError("secret")
+        return echo(request)
+
+    async with serving(broken, pipelined=2) as (_, connect):  # type: ignore[arg-type]  # breaks the contract
+        peer = await connect()
+        peer.send(get("/broken") + get("/a") + get("/broken") + get("/b"))
+        assert [(await peer.answer())[0] for _ in range(4)] == [500, 200, 500, 200]
+
+
 async def test_a_port_in_use_is_told_in_two_parts() -> None:
     async with serving() as (server, _):
         with pytest.raises(Unavailable, match=f"port {server.port} of 127.0.0.1 is in use") as caught:

@@ -85,6 +85,17 @@ async def test_cancelling_cancels_the_future_and_reaches_the_coroutine_once() ->
     assert len(outcome.calls) == 1
 
 
+async def test_what_is_cancelled_while_it_runs_ends_at_its_next_wait() -> None:
+    async def cancel_myself() -> None:
+        await asyncio.sleep(0)
+        driven.cancel()
+        await asyncio.Event().wait()
+
+    driven, outcome = drive(cancel_myself())
+    await outcome.heard()
+    assert isinstance(outcome.calls[0][1], asyncio.CancelledError)
+
+
 async def test_a_thread_can_be_awaited() -> None:
     _, outcome = drive(asyncio.to_thread(lambda: 3))
     await outcome.heard()

@@ -36,8 +36,13 @@ class Control:
         if stream_id == 0:
             raise Violation(ErrorCode.PROTOCOL_ERROR, "PRIORITY on stream 0")
         self._streams.nuisance()
-        if end - start != 5:
+        if end - start == 5:
+            return
+        stream = self._streams.by_id.get(stream_id)
+        if stream is None:
             self._streams.refuse(stream_id, ErrorCode.FRAME_SIZE_ERROR)
+        else:
+            self._streams.reset(stream, ErrorCode.FRAME_SIZE_ERROR)
 
     def rst_stream(self, data: bytes, start: int, end: int, flags: int, stream_id: int) -> None:  # noqa: ARG002 - a handler
         """RST_STREAM: the client calls a call off."""

@@ -164,9 +164,9 @@ class Http2Server:
     def _tick(self) -> None:
         """One timer for all connections instead of several for each call."""
         loop = asyncio.get_running_loop()
+        self._ticker = loop.call_later(_TICK_S, self._tick)
         self.now = loop.time()
         for connection in list(self._connections):
             connection.check_time(self.now)
             if self._draining:
                 connection.drain()
-        self._ticker = loop.call_later(_TICK_S, self._tick)

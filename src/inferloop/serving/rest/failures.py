@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from inferloop.core.errors import InferloopError, Unsupported
+from inferloop.core.errors import InferloopError, NotFound, Unavailable, Unsupported
 from inferloop.net.http import Request, Response, error_response, refusal
 from inferloop.prediction.router import Router
 from inferloop.serving.rest.paths import Route
@@ -39,7 +39,11 @@ def failure(request: Request, error: Exception) -> Response:
 
 def unsupported(error: Unsupported, router: Router, route: Route) -> Unsupported:
     """What to say of a model that gives several answers, or none, to a request."""
-    if not router.predictor(route.model, version=route.version).decoupled:
+    try:
+        decoupled = router.predictor(route.model, version=route.version).decoupled
+    except (NotFound, Unavailable):  # unloaded meanwhile
+        return error
+    if not decoupled:
         return error
     hint = "use gRPC's ModelStreamInfer, or generate_stream"
     return Unsupported("HTTP end point doesn't support models with decoupled transaction policy", hint=hint)
