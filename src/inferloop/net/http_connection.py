@@ -17,6 +17,7 @@ from inferloop.net.http_stream import Pouring
 from inferloop.net.known_heads import KnownHeads
 from inferloop.net.limits import HttpLimits
 from inferloop.net.tls import subject
+from inferloop.net.uptake import Uptake
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +64,8 @@ class Connection(asyncio.Protocol):
     raises is a 500 and a log line; nothing that a peer sends or does ends the loop.
     """
 
-    __slots__ = ("_closing", "_exchanges", "_expecting", "_handler", "_loop", "_owner", "_paused_since", "_pouring", "_reader",
-                 "_reading", "_since", "_starting", "_transport", "_waiting")  # fmt: skip
+    __slots__ = ("_closing", "_exchanges", "_expecting", "_handler", "_loop", "_owner", "_pouring", "_reader", "_reading",
+                 "_since", "_starting", "_transport", "_uptake", "_waiting")  # fmt: skip
 
     def __init__(self, handler: Handler, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
         self._handler = handler
@@ -79,7 +80,7 @@ class Connection(asyncio.Protocol):
         self._closing = False
         self._starting = False
         self._since = loop.time()
-        self._paused_since: float | None = None
+        self._uptake: Uptake | None = None  # while the client reads slower than we answer
         self._pouring: Pouring | None = None
 
     @property
@@ -126,14 +127,14 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """See `asyncio.Protocol`: the client reads slower than we answer."""
-        self._paused_since = self._loop.time()
+        self._uptake = Uptake(self._loop.time(), self._unsent)
         if self._pouring is not None:
             self._pouring.pause()
         self._throttle()
 
     def resume_writing(self) -> None:
         """See `asyncio.Protocol`."""
-        self._paused_since = None
+        self._uptake = None
         if self._pouring is not None:
             self._pouring.resume()
         self._start_waiting()
@@ -151,14 +152,25 @@ class Connection(asyncio.Protocol):
     def check_time(self, now: float) -> None:
         """Called every now and then: close what idles, hangs or lingers."""
         limits = self._owner.limits
-        if self._paused_since is not None and now - self._paused_since > limits.write_s:
-            self.abort()
+        if self._unsent and (self._uptake is not None or self._closing):
+            self._check_uptake(now, limits)
         elif self._closing:
-            unsent = self._transport is not None and self._transport.get_write_buffer_size() > 0
-            if now - self._since > (limits.write_s if unsent else limits.linger_s):
+            if now - self._since > limits.linger_s:
                 self.abort()
         elif not self._exchanges and not self._waiting:
             self._check_input(now, limits)
+
+    @property
+    def _unsent(self) -> int:
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    def _check_uptake(self, now: float, limits: HttpLimits) -> None:
+        if self._uptake is None:
+            self._uptake = Uptake(self._since, self._unsent)
+        if self._uptake.is_late(now, self._unsent, patience_s=limits.write_s, rate=limits.body_rate):
+            self.abort()
+        elif self._closing:
+            self._since = now  # it lingers from the last byte on
 
     def _check_input(self, now: float, limits: HttpLimits) -> None:
         reader = self._reader
@@ -171,7 +183,7 @@ class Connection(asyncio.Protocol):
                 self._take(late)
 
     def _take(self, item: Request | Response) -> None:
-        if self._waiting or self._paused_since is not None or len(self._exchanges) >= self._owner.limits.pipelined:
+        if self._waiting or self._uptake is not None or len(self._exchanges) >= self._owner.limits.pipelined:
             self._waiting.append(item)
         else:
             self._start(item)
@@ -243,7 +255,7 @@ class Connection(asyncio.Protocol):
             else:
                 self._flush()
 
-        if self._paused_since is not None:
+        if self._uptake is not None:
             pouring.pause()
         pouring.start(transport, done)
 
@@ -252,7 +264,7 @@ class Connection(asyncio.Protocol):
             return
         self._starting = True
         limit = self._owner.limits.pipelined
-        while self._waiting and len(self._exchanges) < limit and self._paused_since is None and not self._closing:
+        while self._waiting and len(self._exchanges) < limit and self._uptake is None and not self._closing:
             self._start(self._waiting.popleft())
         self._starting = False
         self._throttle()
@@ -260,7 +272,7 @@ class Connection(asyncio.Protocol):
     def _throttle(self) -> None:
         """Read the socket only while the client takes its answers and its requests find room."""
         transport = self._transport
-        wanted = self._closing or (self._paused_since is None and not self._waiting)
+        wanted = self._closing or (self._uptake is None and not self._waiting)
         if transport is None or transport.is_closing() or wanted is self._reading:
             return
         self._reading = wanted

@@ -252,17 +252,18 @@ class Batcher:
 
     def _start(self, instance: Instance, jobs: list[Job]) -> None:
         instance.jobs = jobs
-        self._observe_start(jobs)
-        if self._inline:
-            self._run_here(instance, jobs)
-            return
         try:
-            self._hand_over(instance, jobs)
+            self._observe_start(jobs)
+            if not self._inline:
+                self._hand_over(instance, jobs)
         except Exception as error:  # the batch loop outlives whatever happens to one batch
             instance.jobs = ()
             self._free.append(instance)
             for job, outcome in zip(jobs, engine_errors(error, len(jobs)), strict=True):
                 job.answer(outcome)
+        else:
+            if self._inline:
+                self._run_here(instance, jobs)
 
     def _hand_over(self, instance: Instance, jobs: list[Job]) -> None:
         if instance.worker is None:
@@ -291,10 +292,7 @@ class Batcher:
         for job, outcome in zip(jobs, outcomes, strict=True):
             if job.timeline is not None:
                 job.timeline.compute_end_ns = time.time_ns()
-            try:
-                job.answer(outcome)
-            except Exception:  # a caller who cannot take its answer must not cost its neighbors theirs
-                log.exception("answer not delivered")
+            job.answer(outcome)
 
     def _next(self) -> None:
         if self._queue and self._inline:

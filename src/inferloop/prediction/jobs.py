@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections import deque
@@ -13,6 +14,8 @@ from inferloop.core.datatypes import Tensors
 from inferloop.core.errors import DeadlineExceeded, InferloopError, Overloaded
 from inferloop.core.signature import Signature
 from inferloop.prediction.timeline import Timeline
+
+log = logging.getLogger(__name__)
 
 Group = tuple[tuple[int, ...], ...]
 
@@ -69,11 +72,14 @@ class Job:
         self.timeline: Timeline | None = None
 
     def answer(self, outcome: Tensors | InferloopError) -> None:
-        """Give the outcome unless the job was answered, ran out of time or its caller left."""
+        """Give the outcome unless the job was answered, ran out of time or its caller left. Never raises."""
         if not self.answered:
             reply = self._reply
             self.leave()
-            reply(outcome)
+            try:
+                reply(outcome)
+            except Exception:  # a caller who cannot take its answer must not cost its neighbors theirs
+                log.exception("answer not delivered")
 
     def leave(self) -> None:
         """Wait no longer; there will be no reply."""
@@ -177,10 +183,13 @@ class JobQueue:
 
     def sweep(self, now: float) -> None:
         """Forget jobs whose caller left or whose deadline passed."""
+        late: list[Job] = []
         for key, group in list(self._groups.items()):
-            living = deque(job for job in group if job.is_alive(now))
+            late += [job for job in group if job.deadline <= now]
+            living = deque(job for job in group if not job.answered and job.deadline > now)
             self.rows -= sum(job.rows for job in group) - sum(job.rows for job in living)
             self._keep(key, living)
+        _expire(late)
 
     def drain(self) -> list[Job]:
         """Take all jobs out."""
@@ -196,13 +205,17 @@ class JobQueue:
 
     def _fill(self, group: deque[Job], now: float, rows: int = 0) -> list[Job]:
         key, batch = group[0].group, []
+        late: list[Job] = []
         while group and rows + group[0].rows <= self._max_rows:
             job = group.popleft()
             self.rows -= job.rows
-            if not job.answered and (job.deadline > now or job.is_alive(now)):  # the call only where it says something
+            if job.deadline <= now:
+                late.append(job)
+            elif not job.answered:
                 batch.append(job)
                 rows += job.rows
         self._keep(key, group)
+        _expire(late)
         return batch
 
     def _keep(self, key: Group, group: deque[Job]) -> None:
@@ -210,6 +223,12 @@ class JobQueue:
             self._groups[key] = group
         else:
             self._groups.pop(key, None)
+
+
+def _expire(late: Sequence[Job]) -> None:
+    """Answer these when the queue is in order again: who hears of one may add the next at once."""
+    for job in late:
+        job.expire()
 
 
 class PriorityQueue:

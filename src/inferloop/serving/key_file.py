@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -66,6 +67,8 @@ def read(path: Path) -> tuple[Key, ...]:
         NewerSchema: a newer inferloop wrote it.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would hold up the server until somebody writes to it
+            raise InvalidConfig([f"{path}: it is not a regular file"])
         content = msgspec.json.decode(path.read_bytes(), type=_File)
     except FileNotFoundError as error:
         raise NotFound(f"no file of keys at {path}", hint="`inferloop keys create --scope infer` makes one") from error

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -40,6 +39,7 @@ log = logging.getLogger(__name__)
 
 _PRUNE_EVERY_S = 30.0
 _PRUNE_EVERY_BYTES = 64 << 20
+_PRUNE_S = 0.05
 _PAGE_ROWS = 500
 _ROW_BYTES = 400
 
@@ -84,7 +84,7 @@ class Ledger:
         self._prune_at = time.monotonic() + _PRUNE_EVERY_S
         self._prune_at_bytes = _PRUNE_EVERY_BYTES
         self._writer: BatchWriter[PredictionRecord | LateAnswer | DecisionRecord] = BatchWriter(
-            self._write, queue_rows=queue_rows, queue_bytes=queue_bytes
+            self._write, queue_rows=queue_rows, queue_bytes=queue_bytes, settled=self._prune_sometimes
         )
 
     @property
@@ -127,8 +127,9 @@ class Ledger:
         known = [record for record in records if record.prediction_id not in left_out]
         if known:
             with self._front.write() as connection:
-                tables.insert_feedback(connection, known)
-            LEDGER_WRITTEN.labels("feedback").inc(len(known))
+                erased = tables.insert_feedback(connection, known)
+            LEDGER_WRITTEN.labels("feedback").inc(len(known) - len(erased))
+            unknown += erased
         return unknown
 
     def keep(self, prediction_id: str) -> None:
@@ -197,12 +198,10 @@ class Ledger:
         check_key(key)
         self.flush()
         # Looking for the rows takes long and holds up nobody; removing them is short.
-        rows = tables.rows_of_key(self._front.read, key)
-        decisions = tables.decisions_of(self._front.read, rows)
+        predictions = tables.predictions_of_key(self._front.read, key)
+        decisions = tables.decisions_of(self._front.read, predictions)
         with self._front.write() as connection:
-            erased = replace(
-                tables.delete_predictions(connection, rows), decisions=tables.delete(connection, "decisions", decisions)
-            )
+            erased = tables.erase(connection, predictions, decisions)
         if not self._front.checkpoint():
             log.warning("erased rows stay in the write-ahead log until its readers end", extra={"path": str(self.path)})
         return erased
@@ -267,18 +266,22 @@ class Ledger:
             tables.insert_decisions(connection, decisions)
         LEDGER_WRITTEN.labels("prediction").inc(len(predictions))
         LEDGER_WRITTEN.labels("decision").inc(len(decisions))
-        self._prune_sometimes()
 
     def _prune_sometimes(self) -> None:
+        """Between two batches, and never for long: the next one, and who waits for it, wait meanwhile."""
         written = self._writer.settled_bytes
         if time.monotonic() < self._prune_at and written < self._prune_at_bytes:
             return
-        self._prune_at = time.monotonic() + _PRUNE_EVERY_S
-        self._prune_at_bytes = written + _PRUNE_EVERY_BYTES
+        until = time.monotonic() + _PRUNE_S
         try:
-            prune(self._back, self._policy, self._policy_of, now=time.time())
+            prune(self._back, self._policy, self._policy_of, now=time.time(), go_on=lambda: time.monotonic() < until)
         except InferloopError as error:
             log.warning("ledger could not remove old rows: %s", error)
+        else:
+            if time.monotonic() >= until:  # the rest after the next batch
+                return
+        self._prune_at = time.monotonic() + _PRUNE_EVERY_S
+        self._prune_at_bytes = written + _PRUNE_EVERY_BYTES
 
     def _exported(self, model: str | None) -> Iterator[tuple[PredictionRecord, FeedbackRecord | None]]:
         for page in self._pages(model):

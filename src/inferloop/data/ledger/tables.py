@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -78,12 +79,16 @@ def insert_decisions(connection: sqlite3.Connection, records: Sequence[DecisionR
     )
 
 
-def insert_feedback(connection: sqlite3.Connection, records: Iterable[FeedbackRecord]) -> None:
-    """Add feedback to predictions that are there, and keep their inputs for good."""
+def insert_feedback(connection: sqlite3.Connection, records: Iterable[FeedbackRecord]) -> list[str]:
+    """Add feedback to predictions that are there, and keep their inputs for good; returns the ids of those that are not."""
+    sql = "INSERT INTO feedback (row, label, by, time) SELECT row, ?, ?, ? FROM predictions WHERE id = ?"
+    unknown = []
     for record in records:
-        found = (record.label, record.by, record.time, record.prediction_id)
-        connection.execute("INSERT INTO feedback (row, label, by, time) SELECT row, ?, ?, ? FROM predictions WHERE id = ?", found)
-        keep_input(connection, record.prediction_id)
+        if connection.execute(sql, (record.label, record.by, record.time, record.prediction_id)).rowcount:
+            keep_input(connection, record.prediction_id)
+        else:
+            unknown.append(record.prediction_id)
+    return unknown
 
 
 def keep_input(connection: sqlite3.Connection, prediction_id: str) -> None:
@@ -128,16 +133,32 @@ def labeled_ids(read: Read, model: str, since: float | None, limit: int | None) 
     return [(id_, label, time) for id_, label, time in reversed(rows)]
 
 
-def rows_of_key(read: Read, key: str) -> list[int]:
-    """The row numbers of a key's predictions; looks at every row."""
-    return [row for (row,) in read("SELECT row FROM predictions WHERE key = ?", (key,))]
+def predictions_of_key(read: Read, key: str) -> Rows:
+    """Row number and id of a key's predictions; looks at every row."""
+    return read("SELECT row, id FROM predictions WHERE key = ?", (key,))
 
 
-def decisions_of(read: Read, rows: Sequence[int]) -> list[int]:
-    """The row numbers of the decisions that rest on these predictions; looks at every row."""
-    sql = """SELECT row FROM decisions WHERE prediction_id IN
-             (SELECT id FROM predictions WHERE row IN (SELECT value FROM json_each(?)))"""
-    return [row for (row,) in read(sql, (json_text(rows),))]
+def decisions_of(read: Read, predictions: Rows) -> Rows:
+    """Row number and prediction id of the decisions that rest on these predictions; looks at every row."""
+    sql = "SELECT row, prediction_id FROM decisions WHERE prediction_id IN (SELECT value FROM json_each(?))"
+    return read(sql, (json_text([id_ for _, id_ in predictions]),))
+
+
+def erase(connection: sqlite3.Connection, predictions: Rows, decisions: Rows) -> Erased:
+    """Remove predictions, with inputs and feedback, and decisions that were found before the transaction began.
+
+    A row number that belongs to another id by now is left alone: numbers of removed rows are given again.
+    """
+    removed = delete_predictions(connection, _still(connection, "predictions", "id", predictions))
+    return replace(
+        removed, decisions=delete(connection, "decisions", _still(connection, "decisions", "prediction_id", decisions))
+    )
+
+
+def _still(connection: sqlite3.Connection, table: str, column: str, found: Rows) -> list[int]:
+    sql = f"""SELECT t.row FROM json_each(?) j JOIN {table} t ON t.row = json_extract(j.value, '$[0]')
+              WHERE t.{column} = json_extract(j.value, '$[1]')"""
+    return [row for (row,) in connection.execute(sql, (json_text(found),))]
 
 
 def delete(connection: sqlite3.Connection, table: str, rows: Sequence[int]) -> int:

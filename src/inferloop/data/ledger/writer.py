@@ -39,6 +39,7 @@ class BatchWriter(Generic[Item]):
         *,
         queue_rows: int,
         queue_bytes: int,
+        settled: Callable[[], None] = lambda: None,
         batch_rows: int = 500,
         commit_s: float = 0.05,
     ) -> None:
@@ -48,12 +49,14 @@ class BatchWriter(Generic[Item]):
             write: stores a batch, all of it or nothing.
             queue_rows: rows that may wait, those being written included; the last item may go beyond.
             queue_bytes: bytes that may wait, as told to `put`.
+            settled: called from the same thread after every batch, when those who waited for it go on.
             batch_rows: rows of one call of `write`; the last item may go beyond.
             commit_s: how long the first row of a batch waits for company.
         """
         self.lost = 0
         self.settled_bytes = 0
         self._write = write
+        self._after = settled
         self._max_rows = queue_rows
         self._max_bytes = queue_bytes
         self._batch_rows = batch_rows
@@ -128,8 +131,11 @@ class BatchWriter(Generic[Item]):
                 continue
             except Exception:  # this loop must outlive any one item
                 log.exception("ledger batch refused, trying its items one by one", extra={"items": len(items)})
-                self._one_by_one(batch)
-            self._settle(batch)
+                if not self._one_by_one(batch):
+                    return
+            else:
+                self._settle(batch)
+            self._call_after()
 
     def _take(self) -> list[tuple[Item, int, int]]:
         with self._lock:
@@ -185,12 +191,21 @@ class BatchWriter(Generic[Item]):
         self.lose(waiting, "disk_failing")
         return False
 
-    def _one_by_one(self, batch: list[tuple[Item, int, int]]) -> None:
-        for item, rows, _ in batch:
+    def _one_by_one(self, batch: list[tuple[Item, int, int]]) -> bool:
+        """False when it is time to close."""
+        for place, (item, rows, _) in enumerate(batch):
             try:
                 self._write([item])
-            except StorageError:
-                self.lose(rows, "disk_failing")
+            except StorageError as error:
+                return self._put_back(batch[place:], error)
             except Exception:  # the item that spoiled its batch
                 log.exception("ledger row refused", extra={"rows": rows})
                 self.lose(rows, "invalid")
+            self._settle(batch[place : place + 1])
+        return True
+
+    def _call_after(self) -> None:
+        try:
+            self._after()
+        except Exception:  # this loop must outlive that, too
+            log.exception("what follows a ledger batch failed")

@@ -24,6 +24,7 @@ from inferloop.net.http2.outflow import Outflow
 from inferloop.net.http2.output import Output
 from inferloop.net.http2.violation import ErrorCode, Violation
 from inferloop.net.tls import subject
+from inferloop.net.uptake import Uptake
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class Http2Connection(asyncio.Protocol):
         self._pinged = False
         self._since = self._idle_since = self._checked = now
         self._drained_at: float | None = None
+        self._uptake: Uptake | None = None
 
     @property
     def streams(self) -> int:
@@ -171,8 +173,7 @@ class Http2Connection(asyncio.Protocol):
         self._streams.elapse(now - self._checked)
         self._checked = now
         if self._ending:
-            if now - self._since > self._limits.linger_s:
-                self.abort()
+            self._check_ending(now)
             return
         if self._reader.late(now):
             self._end(ErrorCode.ENHANCE_YOUR_CALM, "a frame or header block took too long")
@@ -183,6 +184,19 @@ class Http2Connection(asyncio.Protocol):
         self._check_alive(now)
 
     # inside
+
+    def _check_ending(self, now: float) -> None:
+        limits, unsent = self._limits, self._output.unsent
+        if not unsent:
+            if now - self._since > limits.linger_s:
+                self.abort()
+            return
+        if self._uptake is None:
+            self._uptake = Uptake(self._since, unsent)
+        if self._uptake.is_late(now, unsent, patience_s=limits.write_s, rate=limits.rate):
+            self.abort()
+        else:
+            self._since = now  # it lingers from the last byte on
 
     def _check_alive(self, now: float) -> None:
         limits = self._limits

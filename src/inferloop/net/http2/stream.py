@@ -23,6 +23,7 @@ from inferloop.net.http2.head import Head
 from inferloop.net.http2.incoming import Incoming
 from inferloop.net.http2.intake import PREFIX, Broken
 from inferloop.net.http2.violation import ErrorCode
+from inferloop.net.uptake import Uptake
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Stream:
     """
 
     __slots__ = (
-        "_answering", "_carrier", "_encoding", "_incoming", "_method", "_senders", "_trailers", "_work", "closed",
+        "_answering", "_carrier", "_encoding", "_incoming", "_method", "_senders", "_trailers", "_uptake", "_work", "closed",
         "credit", "deadline", "ended", "ending", "id", "metadata", "method", "peer", "pending", "queued", "since", "started",
         "subject", "watched",
     )  # fmt: skip
@@ -59,6 +60,7 @@ class Stream:
         self._senders: list[asyncio.Future[None]] | None = None
         self._trailers: dict[str, str] | None = None
         self._answering = False
+        self._uptake: Uptake | None = None
         self.id = stream_id
         self.method = head.path
         self.metadata: Metadata = head.metadata
@@ -185,7 +187,10 @@ class Stream:
         limits = self._carrier.limits
         waited = now - self.since
         if self.pending or self.ending is not None:
-            if waited > limits.write_s + sum(map(len, self.pending)) / limits.rate:
+            unsent = sum(map(len, self.pending))
+            if self._uptake is None or self._uptake.since != self.since:
+                self._uptake = Uptake(self.since, unsent)
+            if self._uptake.is_late(now, unsent, patience_s=limits.write_s, rate=limits.rate):
                 self._carrier.reset(self, ErrorCode.ENHANCE_YOUR_CALM)
         elif not self.started:
             come = self._incoming.unread_bytes if self._incoming is not None else 0

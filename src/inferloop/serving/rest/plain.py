@@ -47,7 +47,7 @@ class PlainInference(Work[Response]):
     def __init__(self, services: Services, question: Question) -> None:
         self._services = services
         self._question = question
-        self._work: Work[Inference] | None = None
+        self._work: Work[Inference] | Work[Response] | None = None
 
     def start(self, done: Done[Response]) -> None:
         """See `Work.start`."""
@@ -84,7 +84,7 @@ class PlainInference(Work[Response]):
                 return
             result = results.plain_result(answer, self._question.asked)
             if results.is_large(result):
-                Drive(results.respond_from_thread(result)).start(self._pack)
+                self._go_on(Drive(results.respond_from_thread(result)), self._pack)
                 return
             response = results.respond(result)
         except Exception as failed:  # an output that JSON cannot say
@@ -94,13 +94,20 @@ class PlainInference(Work[Response]):
 
     def _pack(self, response: Response | None, error: BaseException | None) -> None:
         """Compress what is worth it, if the client asks."""
+        self._work = None
         accepted = self._question.request.headers.get(b"accept-encoding")
         if response is None or accepted is None or len(response.body) < SMALLEST:
             self._end(response, error)
         else:
-            Drive(compress(response, accepted)).start(self._end)
+            self._go_on(Drive(compress(response, accepted)), self._end)
+
+    def _go_on(self, work: Work[Response], then: Done[Response]) -> None:
+        """Do what takes longer; it can be called off, too."""
+        self._work = work
+        work.start(then)
 
     def _end(self, response: Response | None, error: BaseException | None) -> None:
+        self._work = None
         if response is None:
             self._fail(error)
         else:
