@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from inferloop.core.errors import DeadlineExceeded, EngineError, InvalidInput, Overloaded, Unavailable
 from inferloop.prediction.batcher import SLOW_RUNS, Batcher
+from inferloop.prediction.meter import Meter
 from support.sessions import BreakingSession, GatedSession, SquareSession, rows
 
 BOTH = pytest.mark.parametrize("inline", [False, True], ids=["thread", "inline"])
@@ -256,4 +258,57 @@ async def test_a_run_that_a_neighbor_held_up_does_not_move_a_quick_model() -> No
     batcher = Batcher(Slow(0.02), inline=True)
     await batcher.submit(rows(1))
     assert batcher.inline
+    await batcher.close()
+
+
+async def test_what_is_asked_in_answer_to_a_late_request_joins_the_queue_that_is_swept() -> None:
+    session = GatedSession()
+    batcher = Batcher(session, queue_rows=3)
+    running = batcher.submit(rows(0))
+    await entered(session)
+    again: list[asyncio.Future[object]] = []
+
+    def ask_again(outcome: object) -> None:
+        assert isinstance(outcome, DeadlineExceeded)
+        if len(again) < 2:
+            again.append(batcher.submit(rows(7)))
+
+    late = [batcher.enter(rows(number), ask_again, deadline=time.monotonic() + 60) for number in range(3)]
+    for job in late:
+        job.deadline = time.monotonic()  # their timer has not rung yet
+    last = batcher.submit(rows(5))
+    assert len(again) == 2, "the queue was swept"
+    session.gate.release(3)
+    assert [(await future)["y"][0, 0] for future in (running, last, *again)] == [0, 25, 49, 49]
+    assert batcher.waiting_rows == 0
+    await batcher.close()
+
+
+async def test_what_is_asked_in_answer_to_a_request_that_comes_late_to_the_engine_is_kept() -> None:
+    session = GatedSession()
+    batcher = Batcher(session, queue_rows=3)
+    running = batcher.submit(rows(0))
+    await entered(session)
+    again: list[asyncio.Future[object]] = []
+    late = batcher.enter(rows(1), lambda _: again.append(batcher.submit(rows(7))), deadline=time.monotonic() + 60)
+    waiting = [batcher.submit(rows(2)), batcher.submit(rows(3))]
+    late.deadline = time.monotonic()
+    session.gate.release(3)
+    assert [(await future)["y"][0, 0] for future in (running, *waiting)] == [0, 4, 9]
+    assert [(await future)["y"][0, 0] for future in again] == [49]
+    assert batcher.waiting_rows == 0
+    await batcher.close()
+
+
+async def test_a_meter_that_fails_costs_its_batch_and_not_the_instance() -> None:
+    class Broken(Meter):
+        def waited(self, seconds: Sequence[float]) -> None:
+            if seconds:
+                raise RuntimeError("no meter today")
+
+    batcher = Batcher(SquareSession(), meter=Broken("m", 1))
+    with pytest.raises(EngineError, match="RuntimeError"):
+        await batcher.submit(rows(1))
+    with pytest.raises(EngineError, match="RuntimeError"):
+        await batcher.submit(rows(2))
     await batcher.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,9 @@ def test_what_nobody_named_asks_for_admin() -> None:
     assert of_operation("new", "GET") is Need.ADMIN
     assert of_rpc("/inference.GRPCInferenceService/LogSettings") is Need.ADMIN
     assert of_rpc("/inference.GRPCInferenceService/ModelInfer") is Need.INFER
+
+
+def test_a_pipe_in_place_of_the_file_holds_nothing_up(path: Path) -> None:
+    os.mkfifo(path)
+    with pytest.raises(InvalidConfig, match="not a regular file"):
+        Keys(path)

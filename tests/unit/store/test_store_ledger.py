@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -345,3 +346,55 @@ def test_an_export_to_a_directory_that_is_not_there_is_the_callers_mistake(ledge
     for folder in (tmp_path / "absent", tmp_path / "file"):
         with pytest.raises(NotFound, match="no directory"):
             ledger.export(folder / "out.csv")
+
+
+def test_a_row_number_that_was_given_again_is_not_erased_with_its_first_owner(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.append(prediction(1, key="c1"))
+    ledger.flush()
+    looked = tables.decisions_of
+
+    def meanwhile(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        found = looked(*arguments)
+        assert ledger.erase("c1").predictions == 1, "another process was faster"
+        ledger.append(prediction(2, key="c2"))
+        ledger.flush()
+        return found
+
+    monkeypatch.setattr(tables, "decisions_of", meanwhile)
+    assert ledger.erase("c1").predictions == 0
+    assert [record.id for record in ledger.predictions()] == [prediction(2).id]
+
+
+def test_feedback_for_what_is_erased_meanwhile_is_told(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in (1, 2):
+        ledger.append(prediction(number, key=f"c{number}"))
+    ledger.flush()
+    asked = Ledger._unknown
+
+    def meanwhile(self: Ledger, ids: Any) -> list[str]:
+        monkeypatch.undo()
+        unknown = asked(self, ids)
+        ledger.erase("c1")
+        return unknown
+
+    monkeypatch.setattr(Ledger, "_unknown", meanwhile)
+    assert ledger.feedback_many([truth(1), truth(2)]) == [prediction(1).id]
+    assert [row.prediction.id for row in ledger.labeled("refunds")] == [prediction(2).id]
+
+
+def test_pruning_stops_when_it_is_told_to_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    policy = LedgerPolicy(max_age_s=10.0)
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        for number in range(1000):
+            ledger.append(prediction(number, age_s=3600))
+        ledger.flush()
+        removed = []
+        while not removed or removed[-1]:
+            turns = iter([True, True])
+            now = time.time()
+            removed.append(prune(ledger._back, policy, lambda _: policy, now=now, go_on=lambda turns=turns: next(turns, False)))
+        assert max(removed) == 400
+        assert sum(removed) == 1000
