@@ -11,7 +11,6 @@ After a crash `pending` gives what is still to be delivered, with the same paylo
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from threading import Lock
 from types import MappingProxyType, TracebackType
 from typing import Self
 
+from inferloop.core.clock import SYSTEM, Clock
 from inferloop.core.errors import Conflict, InvalidInput
 from inferloop.core.home import home
 from inferloop.data import journal_review as review
@@ -44,12 +44,13 @@ class Journal:
     (milliseconds): call them off the event loop. `find`, `seen_once` and `delivered` do not wait for a running `write`.
     """
 
-    def __init__(self, path: Path | str, *, keep_s: float = _KEEP_S) -> None:
+    def __init__(self, path: Path | str, *, keep_s: float = _KEEP_S, clock: Clock = SYSTEM) -> None:
         """Open the journal; make or migrate the file if need be.
 
         Args:
             path: the file; its directory must exist.
             keep_s: how long delivered decisions and once_per keys are remembered, at least. What is not delivered stays.
+            clock: what time it is.
 
         Raises:
             NewerSchema: written by a newer inferloop.
@@ -58,6 +59,7 @@ class Journal:
         self._store = Database(path, tables.SCHEMA)
         self._reader = Database(path, tables.SCHEMA)
         self._keep_s = keep_s
+        self._clock = clock
         self._oldest = -1
         self._marks: list[tables.Mark] = []
         self._marks_lock = Lock()
@@ -91,7 +93,7 @@ class Journal:
         if len(pipelines) != 1:
             raise InvalidInput(f"one write takes the decisions of one pipeline, got {len(pipelines)}: {sorted(pipelines)}")
         (pipeline,) = pipelines
-        now = time.time()
+        now = self._clock.time()
         rows = tables.encode(decisions, now)
         marks = self._take_marks()
         try:

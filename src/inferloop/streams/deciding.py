@@ -9,10 +9,12 @@ import base64
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
 from inferloop.core.errors import Conflict, InvalidInput
+from inferloop.core.sample import Sample
 from inferloop.data.journal import Journal, StoredDecision, StoredDelivery
 from inferloop.streams.identity import effect_key, once_key
 from inferloop.streams.loading import DEAD_LETTER
@@ -57,22 +59,28 @@ class Decider:
         self._clock = clock
 
     def draft(self, works: Sequence[Work]) -> Draft:
-        """Decide every piece of work, in order. Changes the rule state in memory: never call it twice for one message."""
+        """Decide every piece of work, in order. Changes the rule state in memory: never call it twice for one message.
+
+        Raises:
+            StorageError: the journal cannot be read; nothing was decided, and it may be tried again.
+        """
         draft = Draft()
+        now = self._clock()
+        before = self._used_up(works, now)
         taken: set[str] = set()
         for work in works:
             if work.error is None:
                 try:
-                    work.decision = self._decided(work, draft, taken)
+                    work.decision = self._decided(work, draft, now, before, taken)
                 except Exception as error:  # a message that breaks the rules is poison, not the end of the pipeline
                     log.exception("rules raised what they must not", extra={"pipeline": self._pipeline, "message_id": work.id})
                     work.error = InvalidInput(f"the rules broke: {type(error).__name__}: {error}")
                     work.error_kind = "rules"
             if work.error is not None:
-                work.decision = self._rejected(work)
+                work.decision = self._rejected(work, now)
             draft.works.append(work)
         draft.state = self._memory.take_changes()
-        draft.once_keys = list(taken)
+        draft.once_keys = sorted(taken)
         return draft
 
     def write(self, draft: Draft, extra_state: Mapping[str, bytes]) -> None:
@@ -93,18 +101,26 @@ class Decider:
             if rest:
                 self._journal.write(rest, state, draft.once_keys)
 
-    def _decided(self, work: Work, draft: Draft, taken: set[str]) -> StoredDecision:
+    def _used_up(self, works: Sequence[Work], now: float) -> AbstractSet[str]:
+        """The `once_per` keys of these messages that earlier decisions used up: looked for before anything is decided."""
+        asked = [
+            once_key(self._pipeline, sink, value)
+            for work in works
+            if work.error is None and work.sample is not None
+            for sink, value in self._rulebook.once_values(_scope(work, work.sample, now), work.scored or Scored())
+        ]
+        return self._journal.seen_once(self._pipeline, asked) if asked else frozenset()
+
+    def _decided(self, work: Work, draft: Draft, now: float, before: AbstractSet[str], taken: set[str]) -> StoredDecision:
         if work.sample is None:
             raise AssertionError(f"work {work.id} was neither decoded nor rejected")
         scored = work.scored or Scored()
-        now = self._clock()
         if work.stale:
             verdict = Verdict("", STALE, scored.label, scored.score)
         else:
-            scope = scope_of(work.sample, scored, identity=work.id, received=work.message.received, now=now)
-            verdict = self._rulebook.decide(
-                scope, scored, self._memory, skipped=draft.skipped.append, seen=lambda sink, value: self._seen(sink, value, taken)
-            )
+            scope = _scope(work, work.sample, now)
+            seen = lambda sink, value: self._seen(sink, value, before, taken)  # noqa: E731
+            verdict = self._rulebook.decide(scope, scored, self._memory, skipped=draft.skipped.append, seen=seen)
         return StoredDecision(
             pipeline=self._pipeline,
             message_id=work.id,
@@ -125,21 +141,23 @@ class Decider:
             key = once_key(self._pipeline, effect.sink, effect.once)
         return StoredDelivery(effect.sink, key, effect.payload)
 
-    def _seen(self, sink: str, value: object, taken: set[str]) -> bool:
+    def _seen(self, sink: str, value: object, before: AbstractSet[str], taken: set[str]) -> bool:
         key = once_key(self._pipeline, sink, value)
-        if key in taken or self._journal.seen_once(self._pipeline, [key]):
+        if key in taken or key in before:
             return True
         taken.add(key)
         return False
 
-    def _rejected(self, work: Work) -> StoredDecision:
+    def _rejected(self, work: Work, now: float) -> StoredDecision:
         reason = f"{work.error_kind}: {work.error}"
         payload = dead_letter(work, self._pipeline, reason)
         delivery = StoredDelivery(DEAD_LETTER, effect_key(self._pipeline, "", DEAD_LETTER, work.id), payload)
         key = work.sample.key if work.sample is not None else ""
-        return StoredDecision(
-            self._pipeline, work.id, key, self._clock(), "", f"{DEAD_LETTER}: {reason}", "", 0.0, "", (delivery,)
-        )
+        return StoredDecision(self._pipeline, work.id, key, now, "", f"{DEAD_LETTER}: {reason}", "", 0.0, "", (delivery,))
+
+
+def _scope(work: Work, sample: Sample, now: float) -> dict[str, Any]:
+    return scope_of(sample, work.scored or Scored(), identity=work.id, received=work.message.received, now=now)
 
 
 def dead_letter(work: Work, pipeline: str, reason: str) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping, Sequence
 
+from inferloop.core.clock import SYSTEM, Clock
 from inferloop.core.protocols import Delivery
 from inferloop.data.journal import Journal, StoredDelivery
 from inferloop.streams.delivery.acks import AckSequencer
@@ -35,7 +35,9 @@ class Dispatcher:
         *,
         observer: Observer | None,
         sequencers: Sequence[AckSequencer],
+        clock: Clock = SYSTEM,
     ) -> None:
+        self._clock = clock
         self._pipeline = pipeline
         self._journal = journal
         self._counters = counters
@@ -188,6 +190,6 @@ class Dispatcher:
                 reason=reason,
                 sinks=(parcel.sink,),
                 prediction_id=decision.prediction_id,
-                latency_s=time.time() - arrived.received if arrived is not None else 0.0,
+                latency_s=self._clock.time() - arrived.received if arrived is not None else 0.0,
             )
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 from prometheus_client import Counter as PrometheusCounter
 
 from inferloop.core import telemetry
+from inferloop.core.clock import SYSTEM, Clock
 
 _LATENCIES_KEPT = 100_000
 
@@ -93,9 +93,10 @@ class Summary:
 class Counters:
     """Counts a run, here and in the metrics. Used on the event loop only."""
 
-    def __init__(self, pipeline: str) -> None:
+    def __init__(self, pipeline: str, *, clock: Clock = SYSTEM) -> None:
         self._pipeline = pipeline
-        self._started = time.monotonic()
+        self._clock = clock
+        self._started = clock.monotonic()
         self._latencies: deque[float] = deque(maxlen=_LATENCIES_KEPT)
         self._seconds = telemetry.DELIVERY_SECONDS.labels(pipeline)
         self._decisions: dict[str, PrometheusCounter] = {}
@@ -177,7 +178,7 @@ class Counters:
             reasons=dict(self.reasons),
             p50_ms=_percentile(ordered, 0.50) * 1e3,
             p99_ms=_percentile(ordered, 0.99) * 1e3,
-            seconds=time.monotonic() - self._started,
+            seconds=self._clock.monotonic() - self._started,
         )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar
 
+from inferloop.core.clock import SYSTEM, Clock
 from inferloop.core.errors import StorageError
 from inferloop.data.journal import Journal
 
@@ -22,7 +22,8 @@ Result = TypeVar("Result")
 class JournalThread:
     """Runs journal calls in order on one thread."""
 
-    def __init__(self, journal: Journal, pipeline: str) -> None:
+    def __init__(self, journal: Journal, pipeline: str, *, clock: Clock = SYSTEM) -> None:
+        self._random = clock.random
         self.journal = journal
         self.executor = ThreadPoolExecutor(1, thread_name_prefix=f"journal-{pipeline}")
         self._pipeline = pipeline
@@ -40,7 +41,7 @@ class JournalThread:
                 return await asyncio.get_running_loop().run_in_executor(on or self.executor, work)
             except StorageError as error:
                 attempt += 1
-                delay_s = min(_LONGEST_WAIT_S, 0.05 * 2 ** min(attempt, 16)) * random.uniform(0.5, 1.0)
+                delay_s = min(_LONGEST_WAIT_S, 0.05 * 2 ** min(attempt, 16)) * self._random.uniform(0.5, 1.0)
                 if attempt == 1 or attempt % _LOG_EVERY == 0:
                     facts = {"pipeline": self._pipeline, "reason": error.message, "retry_s": delay_s}
                     log.error("journal does not take decisions, the pipeline waits", extra=facts)

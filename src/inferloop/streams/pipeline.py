@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from inferloop.core import plugins
+from inferloop.core.clock import SYSTEM, Clock
 from inferloop.core.errors import InferloopError
 from inferloop.core.home import home
 from inferloop.core.protocols import Sink, Source
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 
 DRAIN_S = 4.0
 _POSITION = "source/"
+
+GivenSource = Source | Callable[[SourceContext], Source]
+"""A source, or what makes one that keeps its position with the pipeline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +92,9 @@ class Pipeline:
         stop: asyncio.Event | None = None,
         on_event: Observer | None = None,
         drain_s: float = DRAIN_S,
-        sources: Mapping[str, Source] | None = None,
+        sources: Mapping[str, GivenSource] | None = None,
         sinks: Mapping[str, Sink] | None = None,
+        clock: Clock = SYSTEM,
     ) -> Summary:
         """Run until the sources end or `stop` is set; then finish what was read, within `drain_s` seconds after a stop.
 
@@ -101,6 +106,7 @@ class Pipeline:
             on_event: told every step, on the event loop; must be quick and must not raise.
             sources: instead of those in the file, by name.
             sinks: the same for sinks, `dead_letter` included.
+            clock: what time it is.
             drain_s: what is not done by then stays unacknowledged and comes again.
 
         Raises:
@@ -110,7 +116,15 @@ class Pipeline:
         """
         with owned(journal.path, self.name):
             return await self._run(
-                router, journal, ledger, stop=stop, observer=on_event, drain_s=drain_s, sources=sources or {}, sinks=sinks or {}
+                router,
+                journal,
+                ledger,
+                stop=stop,
+                observer=on_event,
+                drain_s=drain_s,
+                sources=sources or {},
+                sinks=sinks or {},
+                clock=clock,
             )
 
     async def _run(
@@ -122,16 +136,17 @@ class Pipeline:
         stop: asyncio.Event | None,
         observer: Observer | None,
         drain_s: float,
-        sources: Mapping[str, Source],
+        sources: Mapping[str, GivenSource],
         sinks: Mapping[str, Sink],
+        clock: Clock,
     ) -> Summary:
         check_agreement(self.spec, router.bundle(self.spec.model.ref))
         stopped = stop or asyncio.Event()
-        thread = JournalThread(journal, self.name)
-        counters = Counters(self.name)
+        thread = JournalThread(journal, self.name, clock=clock)
+        counters = Counters(self.name, clock=clock)
         try:
             async with contextlib.AsyncExitStack() as stack:
-                parts = await self._parts(thread, router, ledger, observer, sources, sinks)
+                parts = await self._parts(thread, router, ledger, observer, sources, sinks, clock)
                 if await _open_all(stack, parts, stopped):
                     await Runner(self.spec, parts, counters).run(stopped, drain_s=drain_s)
             await _flush(thread, drain_s)
@@ -145,22 +160,22 @@ class Pipeline:
         router: Predicts,
         ledger: Ledger | None,
         observer: Observer | None,
-        sources: Mapping[str, Source],
+        sources: Mapping[str, GivenSource],
         sinks: Mapping[str, Sink],
+        clock: Clock,
     ) -> Parts:
         state = await thread.call(lambda: thread.journal.state(self.name))
         positions: dict[str, bytes] = {}
         return Parts(
-            sources=[
-                sources.get(part.name) or make_source(part, self._context(part, state, positions)) for part in self.spec.sources
-            ],
+            sources=[_source(part, sources.get(part.name), self._context(part, state, positions)) for part in self.spec.sources],
             sinks=self._sinks(thread, sinks),
-            decider=Decider(self.name, rulebook_of(self.spec), thread.journal, memory=Memory(state)),
-            scorer=Scorer(router, self.spec.model, source=self.name),
+            decider=Decider(self.name, rulebook_of(self.spec), thread.journal, memory=Memory(state), clock=clock.time),
+            scorer=Scorer(router, self.spec.model, source=self.name, clock=clock),
             journal=thread,
             positions=positions,
             ledger=ledger,
             observer=observer,
+            clock=clock,
         )
 
     def _context(self, part: Part, state: Mapping[str, bytes], positions: dict[str, bytes]) -> SourceContext:
@@ -182,6 +197,12 @@ class Pipeline:
     def _default_dead_letter(self) -> Part:
         path = home() / "dead-letters" / f"{self.name}.jsonl"
         return Part(DEAD_LETTER, "file", plugins.load("sinks", "file").Config(path=path))
+
+
+def _source(part: Part, given: GivenSource | None, context: SourceContext) -> Source:
+    if given is None:
+        return make_source(part, context)
+    return given(context) if callable(given) else given
 
 
 async def _flush(thread: JournalThread, limit_s: float) -> None:

@@ -13,12 +13,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from inferloop.core.clock import SYSTEM, Clock
 from inferloop.core.errors import StorageError
 from inferloop.core.protocols import Sink, Source
 from inferloop.data.journal import StoredDecision
@@ -62,6 +62,7 @@ class Parts:
     positions: dict[str, bytes]
     ledger: Ledger | None = None
     observer: Observer | None = None
+    clock: Clock = SYSTEM
 
 
 class Runner:
@@ -75,10 +76,10 @@ class Runner:
         self._intake = Intake(_INTAKE_BATCHES * batch.max)
         self._sequencers = [AckSequencer(source, self._acknowledged) for source in parts.sources]
         self._dispatcher = Dispatcher(
-            spec.name, parts.journal.journal, counters, observer=parts.observer, sequencers=self._sequencers
+            spec.name, parts.journal.journal, counters, observer=parts.observer, sequencers=self._sequencers, clock=parts.clock
         )
         self._lanes = {
-            name: Lane(name, sink, self._dispatcher, required=required, last=name == "dead_letter")
+            name: Lane(name, sink, self._dispatcher, required=required, last=name == "dead_letter", clock=parts.clock)
             for name, (sink, required) in parts.sinks.items()
         }
         self._dispatcher.use(self._lanes)
@@ -217,7 +218,7 @@ class Runner:
         limit_s = self._spec.model.max_age
         if limit_s is None:
             return
-        now = time.time()
+        now = self._parts.clock.time()
         for work in works:
             if work.sample is not None and now - event_time(work.sample, work.message.received) > limit_s:
                 work.stale = True
@@ -290,12 +291,12 @@ class Runner:
                 prediction_id=decision.prediction_id,
                 version=work.scored.version if work.scored is not None else 0,
                 fields=work.sample.fields if work.sample is not None else {},
-                latency_s=time.time() - work.message.received,
+                latency_s=self._parts.clock.time() - work.message.received,
             )
         )
 
     def _acknowledged(self, arrival: Arrival) -> None:
-        latency_s = time.time() - arrival.message.received
+        latency_s = self._parts.clock.time() - arrival.message.received
         self._counters.acknowledge(latency_s)
         if self._parts.observer is not None:
             event = PipelineEvent(EventKind.ACKNOWLEDGED, "", source=arrival.message.source, latency_s=latency_s)

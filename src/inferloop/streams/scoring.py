@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 from inferloop.core.bundle import Bundle
+from inferloop.core.clock import SYSTEM, Clock
 from inferloop.core.datatypes import Array
 from inferloop.core.errors import DeadlineExceeded, EngineError, InferloopError, NotFound, Overloaded, Unavailable
 from inferloop.core.sample import Sample
@@ -45,7 +45,8 @@ class Scorer:
         source: who asks, for the ledger.
     """
 
-    def __init__(self, router: Predicts, section: ModelSection, *, source: str) -> None:
+    def __init__(self, router: Predicts, section: ModelSection, *, source: str, clock: Clock = SYSTEM) -> None:
+        self._random = clock.random
         self._router = router
         self._section = section
         self._source = source
@@ -92,7 +93,7 @@ class Scorer:
         return replace(sample, fields={name: sample.fields[field] for name, field in inputs.items() if field in sample.fields})
 
     async def _wait(self, attempt: int, count: int, error: InferloopError) -> None:
-        delay_s = min(_LONGEST_WAIT_S, 0.05 * 2 ** min(attempt, 16)) * random.uniform(0.5, 1.0)
+        delay_s = min(_LONGEST_WAIT_S, 0.05 * 2 ** min(attempt, 16)) * self._random.uniform(0.5, 1.0)
         if attempt == 1 or attempt % 10 == 0:
             facts: dict[str, Any] = {"model": self._section.ref, "reason": error.message, "messages": count, "retry_s": delay_s}
             log.warning("model is not there, messages wait", extra=facts)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-import time
+from inferloop.core.clock import SYSTEM, Clock
 
 FIRST_S = 0.05
 LONGEST_S = 30.0
@@ -17,7 +16,8 @@ class Backoff:
     Every delivery of the sink shares it: while the other side is down, the next delivery does not start to hammer anew.
     """
 
-    def __init__(self, first_s: float = FIRST_S, longest_s: float = LONGEST_S) -> None:
+    def __init__(self, first_s: float = FIRST_S, longest_s: float = LONGEST_S, *, clock: Clock = SYSTEM) -> None:
+        self._clock = clock
         self._first_s = first_s
         self._longest_s = longest_s
         self._until = 0.0
@@ -26,14 +26,14 @@ class Backoff:
     @property
     def open(self) -> bool:
         """Whether the breaker is open: the other side is down and the time for the next probe has not come."""
-        return self.failures >= OPENS_AFTER and time.monotonic() < self._until
+        return self.failures >= OPENS_AFTER and self._clock.monotonic() < self._until
 
     def failed(self) -> float:
         """Count a failure; returns the seconds until the next try: uniform in 0 ... 50 ms * 2^failures, 30 s at most."""
         ceiling_s = min(self._longest_s, self._first_s * 2 ** min(self.failures, 32))
         self.failures += 1
-        delay_s = random.uniform(0.0, ceiling_s)
-        self._until = time.monotonic() + delay_s
+        delay_s = self._clock.random.uniform(0.0, ceiling_s)
+        self._until = self._clock.monotonic() + delay_s
         return delay_s
 
     def succeeded(self) -> None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
+from inferloop.core.clock import SYSTEM, Clock
 from inferloop.core.errors import InferloopError, InvalidInput
 from inferloop.core.protocols import Sink
 from inferloop.streams.delivery.backoff import OPENS_AFTER, Backoff
@@ -43,13 +44,15 @@ class Lane:
         last: refusals are retried as well: the lane of the dead letters has nowhere to put what it cannot deliver.
     """
 
-    def __init__(self, name: str, sink: Sink, outcome: Outcome, *, required: bool, last: bool = False) -> None:
+    def __init__(
+        self, name: str, sink: Sink, outcome: Outcome, *, required: bool, last: bool = False, clock: Clock = SYSTEM
+    ) -> None:
         self.name = name
         self.required = required
         self.sink = sink
         self._outcome = outcome
         self._last = last
-        self._backoff = Backoff()
+        self._backoff = Backoff(clock=clock)
         self._queue: asyncio.Queue[Parcel] = asyncio.Queue(QUEUE_PARCELS)
 
     async def wait_idle(self) -> None:

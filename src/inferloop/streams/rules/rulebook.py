@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +96,17 @@ class Rulebook:
                 verdicts.append(self._act(rule.section, names, memory, seen))
                 decided = not self._all
         return _joined(verdicts, scored)
+
+    def once_values(self, scope: Mapping[str, Any], scored: Scored) -> Iterator[tuple[str, object]]:
+        """Every pair of sink and `once_per` value that this message may ask for."""
+        for rule in self._rules:
+            section = rule.section
+            if section.once_per is None:
+                continue
+            label, score = _looked_at(section, scored)
+            value = {**scope, "label": label, "score": score, "scores": scored.scores}.get(section.once_per)
+            if value is not None:
+                yield from ((sink, value) for sink in section.send)
 
     def _matches(
         self, rule: _Rule, scored: Scored, names: Mapping[str, Any], memory: Memory, *, decided: bool, skipped: Skipped
