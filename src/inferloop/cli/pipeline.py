@@ -1,4 +1,4 @@
-"""`inferloop pipeline`: look at a pipeline file without running it."""
+"""`inferloop pipeline`: look at a pipeline file, and try it, without running it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 
 @click.group()
 def command() -> None:
-    """Check a pipeline file, run its tests, print its schema."""
+    """Check a pipeline file, run its tests, simulate its failures, print its schema."""
 
 
 @command.command()
@@ -67,6 +67,37 @@ def test(ctx: click.Context, file: Path, as_json: bool) -> None:
                 click.echo(f"       {problem}")
         click.echo(f"{len(results) - len(failed)} of {len(results)} tests passed")
     ctx.exit(1 if failed else 0)
+
+
+@command.command()
+@_FILE
+@click.option("--seed", type=click.IntRange(0), help="Run this seed alone, and print what happened.")
+@click.option("--seeds", type=click.IntRange(1), default=500, show_default=True, help="Run so many seeds, from 0 on.")
+@click.option("--jobs", type=click.IntRange(1), help="Processes to run them in.  [default: one a CPU]")
+@_JSON
+@click.pass_context
+def sim(ctx: click.Context, file: Path, seed: int | None, seeds: int, jobs: int | None, as_json: bool) -> None:
+    r"""Run PIPELINE.yaml in a simulated world where processes are killed and brokers, sinks, disk and model fail.
+
+    Everything follows from the seed: a failure comes again, event by event, with `--seed`. Exit code 1 if a message was lost,
+    or decided or acted on twice.
+
+    \b
+    Examples:
+      inferloop pipeline sim refunds.yaml
+      inferloop pipeline sim refunds.yaml --seed 42
+    """
+    from inferloop.streams.pipeline import Pipeline
+    from inferloop.streams.simulation.campaign import campaign, one
+
+    spec = Pipeline.load(file, offline=True).spec
+    report = one(spec, seed) if seed is not None else campaign(spec, seeds, jobs=jobs)
+    if as_json:
+        click.echo(json.dumps(asdict(report)))
+    else:
+        for line in report.lines():
+            click.echo(line)
+    ctx.exit(1 if report.problems else 0)
 
 
 @command.command()

@@ -12,8 +12,7 @@ import asyncio
 import hashlib
 import logging
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from inferloop.streams.loading import DEAD_LETTER, PipelineSpec
 from inferloop.streams.pipeline import Pipeline
 from inferloop.streams.simulation.disk import SimulatedJournal
 from inferloop.streams.simulation.model import SimulatedCodec, SimulatedModel
-from inferloop.streams.simulation.plan import Moment, Plan, Publication, planned
+from inferloop.streams.simulation.plan import Moment, Publication, planned
 from inferloop.streams.simulation.sink import Shop, SimulatedSink
 from inferloop.streams.simulation.source import Broker, SimulatedSource
 from inferloop.streams.simulation.verdict import Judge
@@ -77,19 +76,6 @@ def simulate(spec: PipelineSpec, seed: int) -> Outcome:
             loop.close()
     digest = hashlib.sha256("\n".join(world.trace).encode()).hexdigest()[:16]
     return Outcome(seed, tuple(world.problems), dict(world.counts), digest, tuple(world.trace))
-
-
-def simulate_many(spec: PipelineSpec, seeds: Iterable[int]) -> tuple[Counter[str], list[Outcome]]:
-    """Run many seeds; returns the counts of all, and the outcomes with problems."""
-    counts: Counter[str] = Counter()
-    failed: list[Outcome] = []
-    for seed in seeds:
-        outcome = simulate(spec, seed)
-        counts["seeds"] += 1
-        counts.update(outcome.counts)
-        if outcome.problems:
-            failed.append(outcome)
-    return counts, failed
 
 
 class _Run:
@@ -265,13 +251,3 @@ def _silence() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
-
-
-def described(plan: Plan) -> Sequence[str]:
-    """What will happen, for people."""
-    return [
-        f"{len(plan.publications)} messages in {plan.end / 1.5:.1f} s, killed at steps {sorted(plan.kills) or 'none'}",
-        f"refused for good {plan.refusing} %, acknowledgments not heard {plan.deaf} %",
-        *(f"{t.start:8.3f} .. {t.end:8.3f}  {t.what} {t.name} {t.how}".rstrip() for t in plan.troubles),
-        *(f"{m.at:8.3f}              {m.what} {m.name}" for m in plan.moments),
-    ]

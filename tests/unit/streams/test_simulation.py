@@ -1,0 +1,222 @@
+"""The simulator: it repeats itself, its faults hit, the pipeline survives them, and seeded bugs do not survive it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from inferloop.core.errors import Conflict
+from inferloop.streams import deciding, identity
+from inferloop.streams.deciding import Decider, Draft
+from inferloop.streams.dispatch import Dispatcher
+from inferloop.streams.loading import PipelineSpec
+from inferloop.streams.pipeline import Pipeline
+from inferloop.streams.rules.memory import Memory
+from inferloop.streams.runner import Runner
+from inferloop.streams.simulation.campaign import simulate_many
+from inferloop.streams.simulation.simulate import simulate
+from inferloop.streams.simulation.virtual_loop import Stuck, VirtualLoop
+from inferloop.streams.work import Work
+from support.pipelines import content, save
+
+SEEDS = 500
+WITHIN = 1000
+MQTT = {"mqtt": {"url": "mqtt://127.0.0.1:1883", "topics": ["orders"], "client_id": "orders"}}
+TABLE = {"sqlite": {"path": "act.db", "table": "acts", "row": {"id": "=id", "order": "=order", "label": "=label"}}}
+HOOK = {"webhook": {"url": "http://127.0.0.1:1/x", "json": {"id": "=id", "score": "=score"}}}
+RULES = [
+    {"name": "vote", "label": "hot", "above": 0.3, "vote": {"of": 4, "need": 2}, "cooldown": "1s", "send": ["act", "tell"]},
+    {"name": "once", "label": "cold", "above": 0.5, "once_per": "order", "send": ["tell"]},
+    {"name": "rest", "above": 0.8, "send": ["act"]},
+]
+
+
+def sections(**changes: Any) -> dict[str, Any]:
+    known = {"sources": {"feed": MQTT}, "sinks": {"act": TABLE, "tell": HOOK}, "rules": RULES}
+    return content(**{**known, **changes})
+
+
+def spec(**changes: Any) -> PipelineSpec:
+    return Pipeline.of(sections(**changes)).spec
+
+
+LATCH = [
+    {"name": "latch", "above": 3.0, "clear_below": 2.0, "for": "200ms", "send": ["act"]},
+    {"name": "few", "below": 2.5, "budget": "3/s", "send": ["tell"]},
+]
+OPTIONAL = {"act": {**TABLE, "required": False}, "tell": HOOK}
+
+
+@pytest.mark.parametrize(
+    ("changes", "seeds"),
+    [
+        ({}, SEEDS),
+        ({"sources": {"feed": {"file": {"path": "feed.jsonl"}}}}, 100),
+        ({"rules": LATCH, "match": "all", "model": {"ref": "numbers@champion", "max_age": "800ms"}}, 100),
+        ({"sources": {"one": MQTT, "other": {"file": {"path": "feed.jsonl"}}}, "sinks": OPTIONAL}, 100),
+    ],
+    ids=["broker", "file", "latch", "two sources"],
+)
+def test_nothing_is_lost_or_done_twice_and_every_fault_hits(changes: Mapping[str, Any], seeds: int) -> None:
+    counts, failed = simulate_many(spec(**changes), range(seeds))
+    assert [(outcome.seed, outcome.problems) for outcome in failed] == []
+    assert counts["kill"] > seeds / 2
+    assert counts["decided"] > counts["kill"], "not only kills"
+    for what in ("redelivered", "repeated", "disconnect", "swap", "jump", "edit", "disk_full", "down", "model_away", "refused"):
+        assert counts[what] > 0, what
+
+
+def test_a_seed_repeats_itself_in_another_process(tmp_path: Path) -> None:
+    file = save(tmp_path / "orders.yaml", sections())
+    code = (
+        "import sys; from inferloop.streams.pipeline import Pipeline;"
+        "from inferloop.streams.simulation.simulate import simulate;"
+        "spec = Pipeline.load(sys.argv[1]).spec;"
+        "print(*(simulate(spec, seed).digest for seed in range(20)))"
+    )
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code, str(file)],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        ).stdout
+        for hash_seed in ("1", "2")
+    ]
+    assert runs[0] == runs[1]
+    assert len(set(runs[0].split())) == 20, "seeds differ"
+
+
+def acknowledges_before_the_sink(patch: pytest.MonkeyPatch) -> None:
+    admit = Dispatcher.admit
+
+    def early(self: Dispatcher, works: Sequence[Work]) -> list[Work]:
+        fresh = admit(self, works)
+        for work in fresh:
+            self._tell_sources(work.arrivals)
+        return fresh
+
+    patch.setattr(Dispatcher, "admit", early)
+
+
+def decides_on_redelivery(patch: pytest.MonkeyPatch) -> None:
+    async def nothing(_: Runner, __: Sequence[Work]) -> dict[str, Any]:
+        return {}
+
+    write = Decider.write
+
+    def anew(self: Decider, draft: Draft, extra_state: Mapping[str, bytes]) -> None:
+        decisions = {work.id: work.decision for work in draft.works}
+        write(self, draft, extra_state)
+        for work in draft.works:
+            work.decision = decisions[work.id]
+
+    patch.setattr(Runner, "_find", nothing)
+    patch.setattr(Decider, "write", anew)
+
+
+def forgets_the_name_of_the_pipeline(patch: pytest.MonkeyPatch) -> None:
+    real = identity.effect_key
+    for module in (identity, deciding):
+        patch.setattr(module, "effect_key", lambda _, rule, sink, id_: real("", rule, sink, id_))
+
+
+def journals_after_the_sink(patch: pytest.MonkeyPatch) -> None:
+    async def later(self: Runner, works: list[Work]) -> None:
+        draft = self._parts.decider.draft(works)
+
+        async def write() -> None:
+            await asyncio.sleep(0.5)
+            await self._parts.journal.call(lambda: self._parts.decider.write(draft, {}))
+
+        self._start(write())
+
+    patch.setattr(Runner, "_store", later)
+
+
+def forgets_rule_state(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Memory, "take_changes", lambda _: {})
+
+
+def decides_a_batch_again_when_the_disk_was_full(patch: pytest.MonkeyPatch) -> None:
+    async def again(self: Runner, works: list[Work]) -> None:
+        def decide_and_write() -> None:
+            self._parts.decider.write(self._parts.decider.draft(works), {})
+
+        await self._parts.journal.call(decide_and_write)
+
+    patch.setattr(Runner, "_store", again)
+
+
+def takes_a_conflict_for_an_end(patch: pytest.MonkeyPatch) -> None:
+    def write(self: Decider, draft: Draft, extra_state: Mapping[str, bytes]) -> None:
+        decisions = [work.decision for work in draft.works if work.decision is not None]
+        try:
+            self._journal.write(decisions, {**draft.state, **extra_state}, draft.once_keys)
+        except Conflict:
+            for work in draft.works:
+                work.decision = None
+
+    patch.setattr(Decider, "write", write)
+
+
+@pytest.mark.parametrize(
+    ("bug", "told"),
+    [
+        (acknowledges_before_the_sink, "acknowledged early"),
+        (decides_on_redelivery, "something else than was decided"),
+        (forgets_the_name_of_the_pipeline, "never reached"),
+        (journals_after_the_sink, "delivered before it was decided"),
+        (forgets_rule_state, "forgot"),
+        (decides_a_batch_again_when_the_disk_was_full, "forgot"),
+        (takes_a_conflict_for_an_end, "did not reach"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_a_seeded_bug_is_found(bug: Callable[[pytest.MonkeyPatch], None], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bug(monkeypatch)
+    found: Counter[str] = Counter()
+    for seed in range(WITHIN):
+        problems = simulate(spec(), seed).problems
+        found.update(problem for problem in problems if told in problem)
+        if found:
+            return
+    pytest.fail(f"not found in {WITHIN} seeds")
+
+
+def test_the_virtual_loop_jumps_to_what_comes_next_and_keeps_the_order_of_an_executor() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    loop = VirtualLoop(Random(1))
+    done: list[int] = []
+
+    async def main() -> float:
+        thread = ThreadPoolExecutor(1)
+        await asyncio.gather(*(loop.run_in_executor(thread, done.append, number) for number in range(5)), asyncio.sleep(3600))
+        with pytest.raises(ZeroDivisionError):
+            await loop.run_in_executor(thread, lambda: 1 / 0)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(60):
+                await asyncio.Event().wait()
+        return loop.time()
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        assert 3660 <= runner.run(main()) < 3661
+    assert done == [0, 1, 2, 3, 4]
+
+
+def test_a_wait_that_can_never_end_is_told() -> None:
+    loop = VirtualLoop(Random(1))
+    with pytest.raises(Stuck):
+        loop.run_until_complete(asyncio.Event().wait())
+    loop.close()
