@@ -91,7 +91,7 @@ def sim(ctx: click.Context, file: Path, seed: int | None, seeds: int, jobs: int 
     from inferloop.streams.simulation.campaign import campaign, one
 
     spec = Pipeline.load(file, offline=True).spec
-    report = one(spec, seed) if seed is not None else campaign(spec, seeds, jobs=jobs)
+    report = one(spec, seed) if seed is not None else campaign(file, seeds, jobs=jobs)
     if as_json:
         click.echo(json.dumps(asdict(report)))
     else:

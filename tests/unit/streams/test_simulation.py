@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from random import Random
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from inferloop.cli.pipeline import command
 from inferloop.core.errors import Conflict
 from inferloop.streams import deciding, identity
 from inferloop.streams.deciding import Decider, Draft
@@ -95,6 +98,26 @@ def test_a_seed_repeats_itself_in_another_process(tmp_path: Path) -> None:
     ]
     assert runs[0] == runs[1]
     assert len(set(runs[0].split())) == 20, "seeds differ"
+
+
+def test_the_command_tells_what_was_tried_and_fails_with_what_it_found(tmp_path: Path) -> None:
+    file = save(tmp_path / "orders.yaml", sections())
+    tried = CliRunner().invoke(command, ["sim", str(file), "--seeds", "30", "--jobs", "1"])
+    assert tried.exit_code == 0, tried.output
+    assert "30 seeds" in tried.output
+    assert "0 with problems" in tried.output
+    alone = CliRunner().invoke(command, ["sim", str(file), "--seed", "3"])
+    assert alone.exit_code == 0
+    assert f"digest {simulate(spec(), 3).digest}" in alone.output
+    report = json.loads(CliRunner().invoke(command, ["sim", str(file), "--seed", "3", "--json"]).output)
+    assert (report["seeds"], report["problems"]) == (1, {})
+    bad = CliRunner().invoke(command, ["sim", str(save(tmp_path / "bad.yaml", sections(rules=[])))])
+    assert bad.exception is not None
+    with pytest.MonkeyPatch.context() as patch:
+        forgets_rule_state(patch)
+        failed = CliRunner().invoke(command, ["sim", str(file), "--seeds", "40", "--jobs", "1"])
+    assert failed.exit_code == 1
+    assert "see one of them: --seed" in failed.output
 
 
 def acknowledges_before_the_sink(patch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from itertools import repeat
+from pathlib import Path
 
 from inferloop.streams.guarantee import Promise, guarantees
-from inferloop.streams.loading import PipelineSpec
+from inferloop.streams.loading import PipelineSpec, load_spec
 from inferloop.streams.simulation.plan import Plan, planned
 from inferloop.streams.simulation.simulate import Outcome, simulate
 
@@ -65,14 +65,20 @@ class Report:
             yield f"see one of them: --seed {next(iter(self.problems))}"
 
 
-def campaign(spec: PipelineSpec, seeds: int, *, jobs: int | None = None) -> Report:
-    """Run the seeds from 0 on, in `jobs` processes (None: one a CPU)."""
+def campaign(file: Path, seeds: int, *, jobs: int | None = None) -> Report:
+    """Run the seeds from 0 on, in `jobs` processes (None: one a CPU).
+
+    Raises:
+        NotFound: there is no such file.
+        InvalidConfig: all problems of the file.
+    """
+    spec = load_spec(file, offline=True)
     started = time.monotonic()
     chunks = [range(start, min(start + _CHUNK, seeds)) for start in range(0, seeds, _CHUNK)]
     counts: Counter[str] = Counter()
     failed: list[Outcome] = []
-    with ProcessPoolExecutor(jobs or os.cpu_count()) as pool:
-        for counted, found in pool.map(simulate_many, repeat(spec), chunks):
+    with ProcessPoolExecutor(jobs or os.cpu_count(), initializer=_load, initargs=(file,)) as pool:
+        for counted, found in pool.map(_simulate_chunk, chunks):
             counts.update(counted)
             failed += found
     problems = {outcome.seed: outcome.problems for outcome in failed}
@@ -98,6 +104,18 @@ def simulate_many(spec: PipelineSpec, seeds: Iterable[int]) -> tuple[Counter[str
         if outcome.problems:
             failed.append(outcome)
     return counts, failed
+
+
+_loaded: list[PipelineSpec] = []
+"""What the processes of a campaign simulate: a spec has classes made from its file, which do not travel."""
+
+
+def _load(file: Path) -> None:
+    _loaded[:] = [load_spec(file, offline=True)]
+
+
+def _simulate_chunk(seeds: Iterable[int]) -> tuple[Counter[str], list[Outcome]]:
+    return simulate_many(_loaded[0], seeds)
 
 
 def _weak(spec: PipelineSpec) -> list[str]:

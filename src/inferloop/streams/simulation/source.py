@@ -178,7 +178,7 @@ class SimulatedSource(Source):
         missing = self._settled(self._identity(message))
         if missing:
             world.blame(f"acknowledged early: {missing}")
-        if not world.calm and world.random.randrange(100) < world.plan.deaf and self.durable:
+        if not self.replayable and not world.calm and world.random.randrange(100) < world.plan.deaf:
             world.tell("deaf", self._broker.name, place)
             return
         world.tell("acked", self._broker.name, place)
