@@ -22,6 +22,7 @@ class Broker:
         kept: what was published, by position.
         acked: positions that need not come again.
         gone: positions that a broker without memory could not deliver.
+        delivered: positions that some process has read.
     """
 
     def __init__(self, world: World, name: str, real: Source) -> None:
@@ -30,6 +31,7 @@ class Broker:
         self.kept: list[bytes] = []
         self.acked: set[int] = set()
         self.gone: set[int] = set()
+        self.delivered: set[int] = set()
         self.arrived = asyncio.Event()
         self.session: SimulatedSource | None = None
         self._world = world
@@ -110,6 +112,8 @@ class SimulatedSource(Source):
             await self._broker.arrived.wait()
         self._world.check(self._generation)
         self._held.extend(places)
+        self._world.counts["redelivered"] += sum(place in self._broker.delivered for place in places)
+        self._broker.delivered.update(places)
         return [self._message(place) for place in places]
 
     async def ack(self, messages: Sequence[Message]) -> None:
@@ -156,7 +160,6 @@ class SimulatedSource(Source):
         most = self._world.random.randint(1, _CHUNK)
         while self._again and len(places) < most:
             places.append(self._again.popleft())
-            self._world.counts["redelivered"] += 1
         while self._next < len(self._broker.kept) and len(places) < most:
             if self._next not in self._broker.gone:
                 places.append(self._next)
