@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +66,10 @@ async def test_a_value_nested_so_deep_that_no_payload_takes_it_is_a_dead_letter_
 
 async def test_a_message_that_breaks_the_model_is_a_dead_letter_and_spoils_no_neighbor(router: Router, tmp_path: Path) -> None:
     class Brittle:
-        async def predict(self, ref: str, sample: Any, **known: Any) -> Any:
-            if sample.id == "m2":
+        async def predict_many(self, ref: str, samples: Sequence[Any], **known: Any) -> Any:
+            if any(sample.id == "m2" for sample in samples):
                 raise ZeroDivisionError
-            return await router.predict(ref, sample, **known)
+            return await router.predict_many(ref, samples, **known)
 
         def bundle(self, ref: str) -> Any:
             return router.bundle(ref)

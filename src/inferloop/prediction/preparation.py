@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from inferloop.core.datatypes import Tensors
-from inferloop.core.errors import Overloaded
+from inferloop.core.errors import InferloopError, Overloaded
 from inferloop.core.sample import Sample
 from inferloop.core.transform import FieldKind
 
 SLOW_S = 0.001
+_SLOW_MANY_S = 0.005
 _LARGE_BYTES = 64 * 1024
 _DECODED = {FieldKind.IMAGE, FieldKind.AUDIO}
 
@@ -52,6 +53,19 @@ class Preparation:
             return await asyncio.get_running_loop().run_in_executor(self._pool, self._timed, sample)
         finally:
             self._waiting -= 1
+
+    async def many(
+        self, samples: Sequence[Sample], transform: Callable[[Sequence[Sample]], list[Tensors | InferloopError]]
+    ) -> list[Tensors | InferloopError]:
+        """The tensors of several Samples, or why one has none, by a transform that takes them together."""
+        expected_s = self._average_s * len(samples)
+        started = time.perf_counter()
+        if expected_s <= _SLOW_MANY_S and not any(map(_is_large, samples)):
+            found = transform(samples)
+        else:
+            found = await asyncio.to_thread(transform, samples)
+        self._average_s += 0.1 * ((time.perf_counter() - started) / max(1, len(samples)) - self._average_s)
+        return found
 
     def close(self) -> None:
         """End the pool's threads; what they have not begun is cancelled."""

@@ -8,14 +8,16 @@ catalog (registry, repository directory) ─ follower ─ convergence ─ load, 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import ExitStack, aclosing
 from functools import partial
 from types import TracebackType
 from typing import Self
 
 from inferloop.core.bundle import Bundle
 from inferloop.core.datatypes import Tensors
+from inferloop.core.errors import InferloopError
+from inferloop.core.sample import Sample
 from inferloop.core.target import Target
 from inferloop.core.work import Work
 from inferloop.data.ledger.ledger import Ledger
@@ -170,6 +172,30 @@ class Router:
             )
         return answer
 
+    async def predict_many(self, ref: str, samples: Sequence[Sample], *, source: str = "") -> list[Prediction | InferloopError]:
+        """Answer several Samples in as few runs as can be: an answer or an error for each, in their order.
+
+        Raises:
+            NotFound: the model is not open; the hint lists those that are.
+            Unavailable: the model is not loaded.
+        """
+        route, live = self._live(ref)
+        ids = [new_id() for _ in samples]
+        groups: dict[Loaded, list[int]] = {}
+        for place, sample in enumerate(samples):
+            groups.setdefault(live.answering(route.reference.name, sample.key or ids[place]), []).append(place)
+        found: dict[int, Prediction | InferloopError] = {}
+        with ExitStack() as stack:
+            held = [(stack.enter_context(loaded), places) for loaded, places in groups.items()]
+            for servable, places in held:
+                asked = [samples[place] for place in places]
+                answers = await servable.apredict_many(asked, ids=[ids[place] for place in places], source=source)
+                found.update(zip(places, answers, strict=True))
+        if live.shadow is not None:
+            for sample, id_ in zip(samples, ids, strict=True):
+                self._shadows.ask(live.shadow, partial(_ask_shadow, sample), id_)
+        return [found[place] for place in range(len(samples))]
+
     def ask(
         self,
         ref: str,
@@ -307,3 +333,7 @@ class Router:
         if settings.ensemble:
             return Ensemble.load(bundle, settings, self, ledger=self._ledger)
         return Predictor.load(bundle, target=self._target, limits=self._limits, ledger=self._ledger, settings=settings)
+
+
+def _ask_shadow(sample: Sample, shadow: Servable, name: str) -> Awaitable[Prediction]:
+    return shadow.apredict(sample, id=name, source="shadow")

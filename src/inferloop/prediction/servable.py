@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from inferloop.core.bundle import Bundle
 from inferloop.core.datatypes import Tensors
+from inferloop.core.errors import InferloopError
+from inferloop.core.sample import Sample
 from inferloop.core.signature import Signature
 from inferloop.core.work import Work
 from inferloop.prediction.inputs import Given
@@ -104,6 +107,25 @@ class Servable(Protocol):
     ) -> Prediction:
         """The answer to one Sample; see `Predictor.apredict`."""
         ...
+
+    async def apredict_many(
+        self, samples: Sequence[Sample], *, ids: Sequence[str], source: str = ""
+    ) -> list[Prediction | InferloopError]:
+        """An answer or an error for each Sample, in their order.
+
+        Args:
+            samples: each with its key.
+            ids: the prediction id of each.
+            source: who asks, in the ledger.
+        """
+
+        async def one(sample: Sample, name: str) -> Prediction | InferloopError:
+            try:
+                return await self.apredict(sample, id=name, source=source)
+            except InferloopError as error:
+                return error
+
+        return await asyncio.gather(*map(one, samples, ids))
 
     async def aclose(self) -> None:
         """Take nothing more, answer what was accepted, free everything. A second call does nothing."""

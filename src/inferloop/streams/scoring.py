@@ -28,8 +28,10 @@ _LONGEST_WAIT_S = 5.0
 class Predicts(Protocol):
     """What a pipeline needs of a Router."""
 
-    async def predict(self, ref: str, sample: Sample, *, key: str = "", source: str = "") -> Prediction:
-        """The answer for one sample; concurrent calls share a batch."""
+    async def predict_many(
+        self, ref: str, samples: Sequence[Sample], *, source: str = ""
+    ) -> Sequence[Prediction | InferloopError]:
+        """An answer or an error for each Sample, in their order; see `Router.predict_many`."""
         ...
 
     def bundle(self, ref: str) -> Bundle:
@@ -56,7 +58,7 @@ class Scorer:
         waiting = list(works)
         attempt = 0
         while waiting:
-            answers = await asyncio.gather(*(self._predict(work) for work in waiting))
+            answers = await self._predict(waiting)
             later: list[Work] = []
             for work, answer in zip(waiting, answers, strict=True):
                 if isinstance(answer, Scored):
@@ -70,20 +72,18 @@ class Scorer:
                 await self._wait(attempt, len(later), next(a for a in answers if isinstance(a, _LATER)))
             waiting = later
 
-    async def _predict(self, work: Work) -> Scored | InferloopError:
-        sample = work.sample
-        if sample is None:
-            return Unavailable(f"message {work.id} has no sample")
+    async def _predict(self, works: Sequence[Work]) -> list[Scored | InferloopError]:
+        samples = [self._model_sample(work.sample) for work in works if work.sample is not None]
         try:
-            prediction = await self._router.predict(
-                self._section.ref, self._model_sample(sample), key=sample.key, source=self._source
-            )
-            return scored_of(prediction)
+            given = await self._router.predict_many(self._section.ref, samples, source=self._source)
         except InferloopError as error:
-            return error
+            return [error] * len(works)
         except Exception as error:  # a message that breaks the model is poison, not the end of the pipeline
-            log.exception("model raised what it must not", extra={"model": self._section.ref, "message_id": work.id})
-            return EngineError(f"the model broke: {type(error).__name__}: {error}")
+            if len(works) > 1:
+                return [(await self._predict([work]))[0] for work in works]
+            log.exception("model raised what it must not", extra={"model": self._section.ref, "message_id": works[0].id})
+            return [EngineError(f"the model broke: {type(error).__name__}: {error}")]
+        return [scored_of(answer) if isinstance(answer, Prediction) else answer for answer in given]
 
     def _model_sample(self, sample: Sample) -> Sample:
         """The message under the names of the Bundle's fields."""

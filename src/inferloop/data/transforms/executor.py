@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 import numpy as np
 
 from inferloop.core.bundle import Bundle
 from inferloop.core.datatypes import Array, Tensors
-from inferloop.core.errors import InvalidBundle, InvalidInput, Unsupported
+from inferloop.core.errors import InferloopError, InvalidBundle, InvalidInput, Unsupported
 from inferloop.core.sample import Sample
 from inferloop.core.signature import TensorSpec
 from inferloop.core.transform import FieldKind, OutputTransform
@@ -64,6 +64,52 @@ class TransformExecutor:
             for name, value in zip(field.transform.outputs, values, strict=True):
                 tensors[name] = _tensor(value, self._inputs[name], field)
         return tensors
+
+    def apply_many(self, samples: Sequence[Sample]) -> list[Tensors | InferloopError]:
+        """The tensors of each Sample as `apply` makes them, or its error; what is the same for all is done once."""
+        rows: list[Tensors | InferloopError] = [self._values(sample) for sample in samples]
+        good = [row for row in rows if not isinstance(row, InferloopError)]
+        if good and self._together(good):
+            return rows
+        return [self._attempt(sample) for sample in samples]
+
+    def _values(self, sample: Sample) -> Tensors | InferloopError:
+        """The values of one Sample before they have the dtype and the batch axis of the Signature."""
+        try:
+            return {
+                name: value
+                for field in self._fields
+                for name, value in zip(field.transform.outputs, field.apply(sample.fields), strict=True)
+            }
+        except InferloopError as error:
+            return error
+
+    def _together(self, rows: Sequence[Tensors]) -> bool:
+        """Finish the values of several Samples in place; false, with nothing changed, if one needs to be looked at alone."""
+        finished: Tensors = {}
+        for field in self._fields:
+            for name in field.transform.outputs:
+                values = [row[name] for row in rows]
+                first = values[0]
+                if any(value.shape != first.shape or value.dtype != first.dtype for value in values):
+                    return False
+                stack = np.stack if first.ndim == len(self._inputs[name].shape) - 1 else np.concatenate
+                try:
+                    finished[name] = _tensor(stack(values), self._inputs[name], field)
+                except (InferloopError, ValueError):
+                    return False
+                if len(finished[name]) != len(rows):
+                    return False
+        for name, array in finished.items():
+            for place, row in enumerate(rows):
+                row[name] = array[place : place + 1]
+        return bool(finished)
+
+    def _attempt(self, sample: Sample) -> Tensors | InferloopError:
+        try:
+            return self.apply(sample)
+        except InferloopError as error:
+            return error
 
     def scores(self, outputs: Tensors) -> Scores:
         """The scores of every row of a batch.

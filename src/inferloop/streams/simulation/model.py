@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, cast
@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from inferloop.core.bundle import Bundle
-from inferloop.core.errors import EngineError, InvalidInput, Overloaded, Unavailable
+from inferloop.core.errors import EngineError, InferloopError, InvalidInput, Overloaded, Unavailable
 from inferloop.core.protocols import Codec
 from inferloop.core.sample import Message, Sample
 from inferloop.prediction.prediction import Prediction
@@ -95,12 +95,28 @@ class SimulatedModel(Predicts):
         """See `Predicts.bundle`."""
         return cast("Bundle", _Described(_Manifest(_Transforms(dict.fromkeys(self.spec.model.inputs, ""))), self._labels))
 
-    async def predict(self, ref: str, sample: Sample, *, key: str = "", source: str = "") -> Prediction:  # noqa: ARG002
-        """See `Predicts.predict`."""
+    async def predict_many(
+        self,
+        ref: str,  # noqa: ARG002 - there is one model
+        samples: Sequence[Sample],
+        *,
+        source: str = "",  # noqa: ARG002 - and nobody looks
+    ) -> Sequence[Prediction | InferloopError]:
+        """See `Predicts.predict_many`."""
         world = self.world
         generation, version = world.generation, world.version
         await asyncio.sleep(world.random.expovariate(1 / _LATENCY_S))
         world.check(generation)
+        return [self._attempt(sample, version) for sample in samples]
+
+    def _attempt(self, sample: Sample, version: int) -> Prediction | InferloopError:
+        try:
+            return self._predict(sample, version)
+        except InferloopError as error:
+            return error
+
+    def _predict(self, sample: Sample, version: int) -> Prediction:
+        world = self.world
         how = world.trouble("model")
         if how:
             world.counts["model_away"] += 1
