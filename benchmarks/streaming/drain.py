@@ -1,7 +1,7 @@
 """Take a backlog from a broker, by our pipeline or by the bare loop of its client, and say how long it took.
 
 `python benchmarks/streaming/drain.py ours|bare FOLDER URL COUNT` prints one JSON object: seconds from the first message read to
-the last one acknowledged, CPU seconds in between, and the largest resident size in MB.
+the last one acknowledged, CPU seconds in between, the largest resident size in MB, and for few messages the delay of each.
 """
 
 from __future__ import annotations
@@ -33,30 +33,37 @@ from inferloop.streams.guarantee import make_source
 from inferloop.streams.pipeline import Pipeline
 
 BATCH = 64
+_PACED = 12_000
+"""A run of fewer messages is a paced one: the delay of each is of interest."""
 CLIENT = "bench"
 TOPIC = "plant/values"
 
 
 class Watch:
-    """From the first message to the last."""
+    """From the first message to the last, and from each message's own time to its acknowledgment."""
 
     def __init__(self, count: int) -> None:
         self._left = count
         self._started = 0.0
         self._cpu = 0.0
+        self._late_s: list[float] = []
 
     def begin(self) -> None:
         """A message came."""
         if not self._started:
             self._started, self._cpu = time.perf_counter(), time.process_time()
 
-    def done(self, count: int) -> bool:
+    def done(self, payloads: Sequence[bytes]) -> bool:
         """Some were acknowledged; whether all are."""
-        self._left -= count
+        now = time.time()
+        if self._left < _PACED:  # at full speed nobody asks, and it would cost
+            self._late_s += [now - msgspec.json.decode(payload)["at"] for payload in payloads]
+        self._left -= len(payloads)
         if self._left > 0:
             return False
         taken = {"seconds": time.perf_counter() - self._started, "cpu_s": time.process_time() - self._cpu}
-        print(json.dumps({**taken, "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+        late = dict(zip(("p50_ms", "p99_ms"), np.percentile(self._late_s or [0.0], (50, 99)) * 1e3, strict=True))
+        print(json.dumps({**taken, **late, "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
         return True
 
 
@@ -66,17 +73,26 @@ class Watched(Source):
     def __init__(self, source: Source, watch: Watch, stop: asyncio.Event) -> None:
         self.durable, self.replayable, self.ordered = source.durable, source.replayable, source.ordered
         self._source, self._watch, self._stop = source, watch, stop
-        self.open, self.close = source.open, source.close  # type: ignore[method-assign]
+
+    async def open(self) -> None:
+        """See `Source.open`."""
+        await self._source.open()
 
     async def read(self) -> Sequence[Message]:
+        """See `Source.read`."""
         messages = await self._source.read()
         self._watch.begin()
         return messages
 
     async def ack(self, messages: Sequence[Message]) -> None:
+        """See `Source.ack`."""
         await self._source.ack(messages)
-        if self._watch.done(len(messages)):
+        if self._watch.done([message.payload for message in messages]):
             self._stop.set()
+
+    async def close(self) -> None:
+        """See `Source.close`."""
+        await self._source.close()
 
 
 async def ours(folder: Path, count: int) -> None:
@@ -91,14 +107,13 @@ async def ours(folder: Path, count: int) -> None:
             await pipeline.run(router=router, journal=journal, ledger=ledger, stop=stop, sources={part.name: source})
 
 
-async def bare(folder: Path, url: str, count: int) -> None:
+async def bare(model: Path, url: str, count: int) -> None:
     """Paho with acknowledgments by hand: decode, run in batches, acknowledge; no rules, no record, no sink."""
     from paho.mqtt import client as paho
     from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
     from paho.mqtt.packettypes import PacketTypes
     from paho.mqtt.properties import Properties
 
-    (model,) = folder.glob(f"bundle/**/{MODEL}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -133,11 +148,15 @@ async def bare(folder: Path, url: str, count: int) -> None:
             session.run(["logits"], {"x": rows})
             for _, packet in batch:
                 client.ack(packet, 1)
-            done = watch.done(len(batch))
+            done = watch.done([payload for payload, _ in batch])
     client.disconnect()
     client.loop_stop()
 
 
 if __name__ == "__main__":
     who, where, address, number = sys.argv[1:]
-    uvloop.run(ours(Path(where), int(number)) if who == "ours" else bare(Path(where), address, int(number)))
+    uvloop.run(
+        ours(Path(where), int(number))
+        if who == "ours"
+        else bare(next(Path(where).glob(f"bundle/**/{MODEL}")), address, int(number))
+    )

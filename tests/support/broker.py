@@ -117,6 +117,10 @@ class Publisher:
             info.wait_for_publish(60)
             assert info.is_published()
 
+    def send(self, topic: str, payload: bytes) -> None:
+        """Publish one without waiting for the broker."""
+        self._client.publish(topic, payload, qos=1)
+
     def close(self) -> None:
         """Disconnect."""
         self._client.disconnect()

@@ -1,0 +1,109 @@
+"""A backlog over MQTT at full speed, and a paced stream, beside the bare loop of the same client."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from harness import tool
+from inferloop.registry.registry import Registry
+from streaming import stage
+from support.broker import Mosquitto, Publisher
+
+BACKLOG = 15_000
+PACED = 10_000
+PER_S = 1000
+ROUNDS = 3
+_DRAIN = Path(__file__).with_name("drain.py")
+
+
+@contextmanager
+def world() -> Iterator[tuple[Path, Mosquitto]]:
+    """A folder with a registered model, which is INFERLOOP_HOME, and a broker of our own."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        os.environ["INFERLOOP_HOME"] = name
+        with Registry() as registry:
+            registry.register(stage.model(folder / "bundle"), alias="champion")
+        broker = Mosquitto(folder / "broker")
+        try:
+            yield folder, broker
+        finally:
+            broker.stop()
+
+
+def rates(folder: Path, broker: Mosquitto) -> dict[str, dict[str, float]]:
+    """Medians of several rounds, by who drained: `bare`, `ours`, and `quiet` for ours with rules that never match."""
+    backlog = stage.messages(BACKLOG)
+    found: dict[str, list[dict[str, float]]] = {"bare": [], "ours": [], "quiet": []}
+    for _ in range(ROUNDS):
+        for who, results in found.items():
+            stage.pipeline(folder, broker.url, acts=who != "quiet")
+            broker.subscribe_for(stage.CLIENT, stage.TOPIC)
+            broker.publish(stage.TOPIC, backlog)
+            results.append(_finish(_begin("bare" if who == "bare" else "ours", folder, broker, BACKLOG)))
+    return {who: {key: median(result[key] for result in results) for key in results[0]} for who, results in found.items()}
+
+
+def paced(folder: Path, broker: Mosquitto) -> dict[str, float]:
+    """Milliseconds from a publisher's clock to the acknowledgment, at a steady rate that is far below the limit."""
+    stage.pipeline(folder, broker.url, acts=True)
+    broker.subscribe_for(stage.CLIENT, stage.TOPIC)
+    process = _begin("ours", folder, broker, PACED)
+    time.sleep(3)  # the first connections and imports are not what is measured
+    publish(broker, PACED)
+    return _finish(process)
+
+
+def drain_s(folder: Path, broker: Mosquitto) -> float:
+    """From SIGTERM in the middle of a stream to the end of `inferloop run`."""
+    stage.pipeline(folder, broker.url, acts=True)
+    broker.subscribe_for(stage.CLIENT, stage.TOPIC)
+    command = [tool("inferloop"), "run", str(folder / "plant.yaml"), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    time.sleep(3)
+    publish(broker, 2 * PER_S)
+    started = time.perf_counter()
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    taken = time.perf_counter() - started
+    if not json.loads(said)["messages"]:
+        raise RuntimeError("the stream had not begun")
+    return taken
+
+
+def publish(broker: Mosquitto, count: int) -> None:
+    """Messages at the steady rate, each with the time at which it leaves."""
+    publisher = Publisher(broker.port)
+    started = time.perf_counter()
+    for number, payload in enumerate(stage.messages(count)):
+        wait_s = started + number / PER_S - time.perf_counter()
+        if wait_s > 0:
+            time.sleep(wait_s)
+        publisher.send(stage.TOPIC, json.dumps({**json.loads(payload), "id": f"p{number}", "at": time.time()}).encode())
+    publisher.close()
+
+
+def _begin(who: str, folder: Path, broker: Mosquitto, count: int) -> subprocess.Popen[str]:
+    for old in folder.glob("*.db*"):
+        if old.name.startswith(("journal", "ledger")):
+            old.unlink()
+    command: list[Any] = [sys.executable, _DRAIN, who, folder, broker.url, str(count)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def _finish(process: subprocess.Popen[str]) -> dict[str, float]:
+    said, _ = process.communicate(timeout=300)
+    result: dict[str, float] = json.loads(said.splitlines()[0])
+    return result
