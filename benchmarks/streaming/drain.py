@@ -1,7 +1,8 @@
 """Take a backlog from a broker, by our pipeline or by the bare loop of its client, and say how long it took.
 
-`python benchmarks/streaming/drain.py ours|bare FOLDER URL COUNT` prints one JSON object: seconds from the first message read to
-the last one acknowledged, CPU seconds in between, the largest resident size in MB, and for few messages the delay of each.
+`python benchmarks/streaming/drain.py ours|bare FOLDER URL COUNT` prints a line when it listens, and one JSON object at the end:
+seconds from the first message read to the last one acknowledged, CPU seconds in between, the largest resident size in MB, and
+for few messages the delay of each.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class Watched(Source):
     async def open(self) -> None:
         """See `Source.open`."""
         await self._source.open()
+        print(json.dumps({"open": True}), flush=True)
 
     async def read(self) -> Sequence[Message]:
         """See `Source.read`."""
@@ -136,6 +138,7 @@ async def bare(model: Path, url: str, count: int) -> None:
     host, port = url.removeprefix("mqtt://").split(":")
     client.connect(host, int(port), clean_start=False, properties=properties)
     client.loop_start()
+    print(json.dumps({"open": True}), flush=True)
     done = False
     while not done:
         await readable.wait()

@@ -61,7 +61,8 @@ def paced(folder: Path, broker: Mosquitto) -> dict[str, float]:
     stage.pipeline(folder, broker.url, acts=True)
     broker.subscribe_for(stage.CLIENT, stage.TOPIC)
     process = _begin("ours", folder, broker, PACED)
-    time.sleep(3)  # the first connections and imports are not what is measured
+    if process.stdout is None or not process.stdout.readline():  # imports and the first connection are not what is measured
+        raise RuntimeError("the pipeline did not start")
     publish(broker, PACED)
     return _finish(process)
 
@@ -105,5 +106,5 @@ def _begin(who: str, folder: Path, broker: Mosquitto, count: int) -> subprocess.
 
 def _finish(process: subprocess.Popen[str]) -> dict[str, float]:
     said, _ = process.communicate(timeout=300)
-    result: dict[str, float] = json.loads(said.splitlines()[0])
+    result: dict[str, float] = json.loads(said.splitlines()[-1])
     return result
