@@ -86,13 +86,14 @@ def drain_s(folder: Path, broker: Mosquitto) -> float:
 
 def publish(broker: Mosquitto, count: int) -> None:
     """Messages at the steady rate, each with the time at which it leaves."""
+    payloads = [json.loads(payload) for payload in stage.messages(count)]
     publisher = Publisher(broker.port)
     started = time.perf_counter()
-    for number, payload in enumerate(stage.messages(count)):
+    for number, payload in enumerate(payloads):
         wait_s = started + number / PER_S - time.perf_counter()
         if wait_s > 0:
             time.sleep(wait_s)
-        publisher.send(stage.TOPIC, json.dumps({**json.loads(payload), "id": f"p{number}", "at": time.time()}).encode())
+        publisher.send(stage.TOPIC, json.dumps({**payload, "id": f"p{number}", "at": time.time()}).encode())
     publisher.close()
 
 
