@@ -5,8 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from inferloop.cli.units import DurationType
+
+if TYPE_CHECKING:
+    from inferloop.core.report import Report
+    from inferloop.streams.loading import PipelineSpec
 
 _FILE = click.argument("file", metavar="PIPELINE.yaml", type=click.Path(path_type=Path))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -14,7 +21,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 
 @click.group()
 def command() -> None:
-    """Check a pipeline file, run its tests, simulate its failures, print its schema."""
+    """Check a pipeline file, run its tests, simulate its failures, replay its history, print its schema."""
 
 
 @command.command()
@@ -98,6 +105,79 @@ def sim(ctx: click.Context, file: Path, seed: int | None, seeds: int, jobs: int 
         for line in report.lines():
             click.echo(line)
     ctx.exit(1 if report.problems else 0)
+
+
+@command.command()
+@_FILE
+@click.option(
+    "--model", "ref", help="Score the kept inputs with this model, NAME:VERSION or NAME@ALIAS; else the scores of then count."
+)
+@click.option("--rules", "rules_path", type=click.Path(path_type=Path), help="Take the rules of this file instead.")
+@click.option("--window", type=DurationType(), help="Only decisions of the last 24h, 7d, ...; else all.")
+@click.option("--right", type=float, default=0.0, help="What it is worth to act where the truth is the rule's label.")
+@click.option("--wrong", type=float, default=0.0, help="The same where the truth is another label, e.g. -40.")
+@click.option("--report", "report_path", type=click.Path(path_type=Path), help="Write everything as .html or .json.")
+@_JSON
+def replay(
+    file: Path,
+    ref: str | None,
+    rules_path: Path | None,
+    window: float | None,
+    right: float,
+    wrong: float,
+    report_path: Path | None,
+    as_json: bool,
+) -> None:
+    r"""Decide the history of PIPELINE.yaml again, with other rules or another model, and show what would differ.
+
+    Reads the ledger; sends nothing and writes nothing. With truths from feedback and a price per decision it says what the
+    change would have won or lost.
+
+    \b
+    Examples:
+      inferloop pipeline replay refunds.yaml --rules stricter.yaml --window 24h
+      inferloop pipeline replay refunds.yaml --model refunds:2 --right 5 --wrong -40 --report replay.html
+    """
+    import asyncio
+
+    from inferloop.core.report_text import text
+    from inferloop.streams.pipeline import Pipeline
+
+    before = Pipeline.load(file, offline=True).spec
+    after = before if rules_path is None else Pipeline.load(rules_path, offline=True).spec
+    report = asyncio.run(_replayed(before, after, ref, window, right, wrong))
+    if report_path is not None:
+        report.save(report_path)
+    click.echo(report.to_json() if as_json else text(report))
+
+
+async def _replayed(
+    before: PipelineSpec, after: PipelineSpec, ref: str | None, window_s: float | None, right: float, wrong: float
+) -> Report:
+    import time
+    from contextlib import AsyncExitStack
+
+    from inferloop.data.ledger.ledger import Ledger, ledger_path
+    from inferloop.prediction.limits import Limits
+    from inferloop.prediction.predictor import Predictor
+    from inferloop.registry.registry import Registry
+    from inferloop.streams.replay_report import Tally
+    from inferloop.streams.replaying import redecide
+
+    tally = Tally(before, after, right=right, wrong=wrong)
+    async with AsyncExitStack() as stack:
+        ledger = stack.enter_context(Ledger(ledger_path()))
+        model = None
+        if ref is not None:
+            bundle = stack.enter_context(Registry()).resolve(ref)
+            model = await stack.enter_async_context(Predictor.load(bundle, limits=Limits(max_batch=1024)))
+        since = 0.0 if window_s is None else time.time() - window_s
+        history = ledger.decided(before.name, since=since, inputs=model is not None)
+        async for one in redecide(after, history, model=model):
+            tally.add(one)
+    changed = [f"the rules of {after.path}"] if after is not before else []
+    changed += [f"the model {ref}"] if ref is not None else []
+    return tally.report(f"{before.name} under {' and '.join(changed) or 'its own rules, from an empty memory'}")
 
 
 @command.command()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from inferloop.core import plugins
 from inferloop.core.errors import InvalidConfig
+from inferloop.streams.config import RuleSection
+from inferloop.streams.expressions import BUILTINS, compile_expression
 from inferloop.streams.loading import Part, PipelineSpec
 from inferloop.streams.rendering import Template, compile_template, standard_payload
 from inferloop.streams.rules.rulebook import Rulebook
@@ -18,6 +22,16 @@ def rulebook_of(spec: PipelineSpec) -> Rulebook:
     if problems:
         raise InvalidConfig(f"{spec.path}: {problem}" for problem in problems)
     return Rulebook(spec.rules, match=spec.match, kinds=names, templates=templates)
+
+
+def fields_read(rules: Iterable[RuleSection], kinds: Mapping[str, str]) -> frozenset[str]:
+    """The declared fields that these rules read, in conditions, in what they count by and in `once_per`."""
+    names: set[str] = set()
+    for rule in rules:
+        names.update(rule.counts_by, (rule.once_per,) if rule.once_per else ())
+        if rule.when:
+            names.update(compile_expression(rule.when, names_of(kinds), boolean=True).variables)
+    return frozenset(names - set(BUILTINS))
 
 
 def _template(part: Part, names: dict[str, str], problems: list[str]) -> Template:

@@ -24,6 +24,7 @@ from inferloop.core.protocols import Sink, Source
 from inferloop.data.journal import StoredDecision
 from inferloop.data.ledger.ledger import Ledger
 from inferloop.data.ledger.records import DecisionRecord
+from inferloop.streams.compiling import fields_read
 from inferloop.streams.deciding import Decider, Draft
 from inferloop.streams.delivery.acks import AckSequencer
 from inferloop.streams.delivery.lane import Lane
@@ -33,7 +34,7 @@ from inferloop.streams.intake import Intake
 from inferloop.streams.journaling import JournalThread
 from inferloop.streams.loading import PipelineSpec
 from inferloop.streams.preparing import prepare
-from inferloop.streams.scope import event_time
+from inferloop.streams.scope import event_time, recordable
 from inferloop.streams.scoring import Scorer
 from inferloop.streams.work import Arrival, Work
 
@@ -87,6 +88,7 @@ class Runner:
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix=f"decode-{spec.name}")
         self._tasks: list[asyncio.Task[None]] = []
         self._to_keep: list[str] = []
+        self._read_by_rules = fields_read(spec.rules, spec.kinds)
         self._keeping = {name for name, (sink, _) in parts.sinks.items() if getattr(sink, "keeps_input", False)}
 
     async def run(self, stop: asyncio.Event, *, drain_s: float) -> bool:
@@ -268,10 +270,24 @@ class Runner:
         self._tell(EventKind.DECIDED, work)
         if self._parts.ledger is not None:
             sinks = tuple(delivery.sink for delivery in decision.deliveries)
-            record = DecisionRecord(work.id, decision.prediction_id, self._spec.name, decision.rule, sinks, decision.time)
-            self._parts.ledger.append(record)
+            self._parts.ledger.append(self._record(work, decision, sinks))
             if decision.prediction_id and not self._keeping.isdisjoint(sinks):
                 self._to_keep.append(decision.prediction_id)
+
+    def _record(self, work: Work, decision: StoredDecision, sinks: tuple[str, ...]) -> DecisionRecord:
+        sample = work.sample
+        return DecisionRecord(
+            work.id,
+            decision.prediction_id,
+            self._spec.name,
+            decision.rule,
+            sinks,
+            decision.time,
+            decision.reason,
+            decision.key,
+            None if sample is None else event_time(sample, work.message.received),
+            {} if sample is None else recordable(sample.fields, self._read_by_rules),
+        )
 
     def _tell(self, kind: EventKind, work: Work) -> None:
         observer, decision = self._parts.observer, work.decision

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from inferloop.core.sample import Sample
@@ -31,6 +31,12 @@ def scope_of(sample: Sample, scored: Scored, *, identity: str, received: float, 
         "topic": sample.topic,
         "_prediction_id": scored.prediction_id,
     }
+
+
+def recordable(fields: Mapping[str, Any], names: Collection[str]) -> dict[str, str | float | bool]:
+    """Of these fields what can stand in a column: text, numbers and truth values."""
+    found = ((name, fields.get(name)) for name in names)
+    return {name: value for name, value in found if isinstance(value, str | float | int | bool)}
 
 
 def names_of(kinds: Mapping[str, str]) -> dict[str, str]:

@@ -16,14 +16,13 @@ import msgspec
 from inferloop.core import plugins
 from inferloop.core.errors import InferloopError, InvalidConfig
 from inferloop.core.sample import Message, Sample
-from inferloop.streams.compiling import rulebook_of
-from inferloop.streams.config import Moment, RuleSection, TestSection
-from inferloop.streams.expressions import BUILTINS, compile_expression
+from inferloop.streams.compiling import fields_read, rulebook_of
+from inferloop.streams.config import Moment, TestSection
 from inferloop.streams.loading import DEAD_LETTER, PipelineSpec
 from inferloop.streams.rules.memory import Memory
 from inferloop.streams.rules.rulebook import STALE, Verdict
 from inferloop.streams.rules.scored import Scored
-from inferloop.streams.scope import event_time, names_of, scope_of
+from inferloop.streams.scope import event_time, scope_of
 
 _DEFAULT_AT_S = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 
@@ -80,16 +79,9 @@ def _lacks(spec: PipelineSpec, moment: Moment) -> Iterator[str]:
         yield error.message
         return
     for rule in spec.rules:
-        for name in _fields_used(rule, spec.kinds):
+        for name in sorted(fields_read([rule], spec.kinds)):
             if sample.fields.get(name) is None:
                 yield f"lacks the field {name!r} that rule {rule.name!r} uses"
-
-
-def _fields_used(rule: RuleSection, kinds: Mapping[str, str]) -> list[str]:
-    names = set(rule.counts_by) | ({rule.once_per} if rule.once_per else set())
-    if rule.when:
-        names |= set(compile_expression(rule.when, names_of(kinds), boolean=True).variables)
-    return sorted(name for name in names if name not in BUILTINS)
 
 
 def _run(spec: PipelineSpec, test: TestSection, path: str) -> TestResult:

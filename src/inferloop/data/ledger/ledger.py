@@ -23,6 +23,7 @@ from inferloop.data.database import Database, check_key
 from inferloop.data.ledger import tables
 from inferloop.data.ledger.policy import LedgerPolicy
 from inferloop.data.ledger.records import (
+    DecidedRow,
     DecisionRecord,
     Erased,
     FeedbackRecord,
@@ -169,6 +170,21 @@ class Ledger:
         for page in self._pages(model):
             yield from page
 
+    def decided(self, pipeline: str, *, since: float = 0.0, inputs: bool = False) -> Iterator[DecidedRow]:
+        """The decisions of a pipeline with their predictions, in the order in which they were made.
+
+        Args:
+            pipeline: its name.
+            since: those made at this time or later, seconds since the epoch.
+            inputs: whether the kept inputs are wanted.
+        """
+        after = -1
+        while True:
+            after, page = tables.page_of_decided(self._front.read, after, pipeline, since, _PAGE_ROWS, inputs=inputs)
+            if not page:
+                return
+            yield from page
+
     def stats(self) -> LedgerStats:
         """Rows by model, bytes, and what was lost."""
         models = self._front.read(
@@ -199,7 +215,7 @@ class Ledger:
         self.flush()
         # Looking for the rows takes long and holds up nobody; removing them is short.
         predictions = tables.predictions_of_key(self._front.read, key)
-        decisions = tables.decisions_of(self._front.read, predictions)
+        decisions = tables.decisions_of(self._front.read, key, predictions)
         with self._front.write() as connection:
             erased = tables.erase(connection, predictions, decisions)
         if not self._front.checkpoint():

@@ -37,13 +37,17 @@ class PredictionRecord:
     latency_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DecisionRecord:
-    """What a pipeline did with a message; a copy for analysis, the journal is what counts.
+    """What a pipeline did with a message; a copy for analysis, the journal is what counts. Not frozen, as PredictionRecord.
 
     Attributes:
         prediction_id: the prediction that it rests on; empty if none was made (stale, refused).
         time: when it was decided, seconds since the epoch.
+        reason: why nothing is sent; empty for a decision that acts.
+        key: what the message belongs to; `Ledger.erase` goes by it.
+        event_time: when it happened, seconds since the epoch; None where an older version wrote the row.
+        fields: values of the message that its rules read, text, numbers and truth values only.
     """
 
     message_id: str
@@ -52,6 +56,29 @@ class DecisionRecord:
     rule: str
     sinks: tuple[str, ...]
     time: float
+    reason: str = ""
+    key: str = ""
+    event_time: float | None = None
+    fields: Mapping[str, str | float | bool] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class DecidedRow:
+    """A decision with the prediction that it rests on, for those who decide it again.
+
+    Attributes:
+        scores: of every label; None if the prediction is gone, or there was none.
+        input: the kept input of the model, see `PredictionRecord`; None where none is kept.
+        truth: the last feedback; empty without.
+    """
+
+    decision: DecisionRecord
+    label: str = ""
+    score: float = 0.0
+    scores: Mapping[str, float] | None = None
+    input: bytes | None = None
+    input_kind: str = ""
+    truth: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from inferloop.core.errors import InvalidInput
-from inferloop.data.ledger.records import PredictionRecord
+from inferloop.data.ledger.records import DecidedRow, DecisionRecord, PredictionRecord
 
 StoredPrediction = tuple[str, float, str, int, str, str, float, str, str, float, str, bytes | None, bytes | None]
 """id, time, model, version, key, label, score, scores as JSON, source, latency_s; of the input: kind, content, embedding"""
@@ -61,6 +61,26 @@ def restored(row: tuple[Any, ...]) -> PredictionRecord:
         source=source,
         latency_s=latency_s,
     )
+
+
+def restored_decision(row: tuple[Any, ...]) -> DecidedRow:
+    """A decision with its prediction, of the columns of both."""
+    *head, sinks, time, reason, key, event_time, fields, label, score, scores, kind, body, truth = row
+    message_id, prediction_id, pipeline, rule = head
+    known = {name: _number(value) for name, value in _scores.decode(scores).items()} if scores is not None else None
+    decision = DecisionRecord(
+        message_id,
+        prediction_id,
+        pipeline,
+        rule,
+        () if sinks == "[]" else tuple(msgspec.json.decode(sinks)),
+        time,
+        reason,
+        key,
+        event_time,
+        msgspec.json.decode(fields) if fields else {},
+    )
+    return DecidedRow(decision, label or "", _number(score), known, body, kind or "", truth or "")
 
 
 def scores_json(scores: Iterable[Mapping[str, float]]) -> list[str]:

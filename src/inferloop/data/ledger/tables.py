@@ -12,8 +12,8 @@ from typing import Any
 
 from inferloop.data.database import Schema
 from inferloop.data.ledger.policy import LedgerPolicy, StoreInputs
-from inferloop.data.ledger.records import DecisionRecord, Erased, FeedbackRecord, PredictionRecord
-from inferloop.data.ledger.stored import StoredPrediction, json_text, restored
+from inferloop.data.ledger.records import DecidedRow, DecisionRecord, Erased, FeedbackRecord, PredictionRecord
+from inferloop.data.ledger.stored import StoredPrediction, json_text, restored, restored_decision
 
 Rows = list[tuple[Any, ...]]
 Read = Callable[[str, Sequence[Any]], Rows]
@@ -35,6 +35,12 @@ SCHEMA = Schema(
             "CREATE INDEX feedback_row ON feedback (row)",
             """CREATE TABLE decisions (row INTEGER PRIMARY KEY, message_id TEXT NOT NULL, prediction_id TEXT NOT NULL,
                pipeline TEXT NOT NULL, rule TEXT NOT NULL, sinks TEXT NOT NULL, time REAL NOT NULL)""",
+        ),
+        (
+            "ALTER TABLE decisions ADD COLUMN reason TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE decisions ADD COLUMN key TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE decisions ADD COLUMN event_time REAL",
+            "ALTER TABLE decisions ADD COLUMN fields TEXT NOT NULL DEFAULT ''",
         ),
     ),
 )
@@ -73,10 +79,27 @@ def _insert_rows(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]
 
 def insert_decisions(connection: sqlite3.Connection, records: Sequence[DecisionRecord]) -> None:
     """Add decisions."""
-    connection.executemany(
-        "INSERT INTO decisions (message_id, prediction_id, pipeline, rule, sinks, time) VALUES (?, ?, ?, ?, ?, ?)",
-        [(r.message_id, r.prediction_id, r.pipeline, r.rule, json_text(list(r.sinks)), r.time) for r in records],
-    )
+    connection.executemany("INSERT INTO decisions VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_decision, records))
+
+
+def _decision(r: DecisionRecord) -> tuple[Any, ...]:
+    fields = json_text(r.fields) if r.fields else ""
+    sinks = json_text(list(r.sinks)) if r.sinks else "[]"
+    return (r.message_id, r.prediction_id, r.pipeline, r.rule, sinks, r.time, r.reason, r.key, r.event_time, fields)
+
+
+def page_of_decided(
+    read: Read, after: int, pipeline: str, since: float, limit: int, *, inputs: bool
+) -> tuple[int, list[DecidedRow]]:
+    """Up to `limit` decisions of a pipeline behind row number `after`, in the order of writing, and the number of the last."""
+    kept = "i.kind, i.body" if inputs else "NULL, NULL"
+    sql = f"""SELECT d.message_id, d.prediction_id, d.pipeline, d.rule, d.sinks, d.time, d.reason, d.key, d.event_time, d.fields,
+              p.label, p.score, p.scores, {kept},
+              (SELECT f.label FROM feedback f WHERE f.row = p.row ORDER BY f.number DESC LIMIT 1), d.row
+              FROM decisions d LEFT JOIN predictions p ON p.id = d.prediction_id {"LEFT JOIN inputs i ON i.row = p.row" * inputs}
+              WHERE d.row > ? AND d.pipeline = ? AND d.time >= ? ORDER BY d.row LIMIT ?"""
+    rows = read(sql, (after, pipeline, since, limit))
+    return (rows[-1][-1] if rows else after), [restored_decision(row[:-1]) for row in rows]
 
 
 def insert_feedback(connection: sqlite3.Connection, records: Iterable[FeedbackRecord]) -> list[str]:
@@ -138,10 +161,10 @@ def predictions_of_key(read: Read, key: str) -> Rows:
     return read("SELECT row, id FROM predictions WHERE key = ?", (key,))
 
 
-def decisions_of(read: Read, predictions: Rows) -> Rows:
-    """Row number and prediction id of the decisions that rest on these predictions; looks at every row."""
-    sql = "SELECT row, prediction_id FROM decisions WHERE prediction_id IN (SELECT value FROM json_each(?))"
-    return read(sql, (json_text([id_ for _, id_ in predictions]),))
+def decisions_of(read: Read, key: str, predictions: Rows) -> Rows:
+    """Row number and message id of the decisions of a key, or that rest on these predictions; looks at every row."""
+    sql = "SELECT row, message_id FROM decisions WHERE key = ? OR prediction_id IN (SELECT value FROM json_each(?))"
+    return read(sql, (key, json_text([id_ for _, id_ in predictions])))
 
 
 def erase(connection: sqlite3.Connection, predictions: Rows, decisions: Rows) -> Erased:
@@ -150,9 +173,7 @@ def erase(connection: sqlite3.Connection, predictions: Rows, decisions: Rows) ->
     A row number that belongs to another id by now is left alone: numbers of removed rows are given again.
     """
     removed = delete_predictions(connection, _still(connection, "predictions", "id", predictions))
-    return replace(
-        removed, decisions=delete(connection, "decisions", _still(connection, "decisions", "prediction_id", decisions))
-    )
+    return replace(removed, decisions=delete(connection, "decisions", _still(connection, "decisions", "message_id", decisions)))
 
 
 def _still(connection: sqlite3.Connection, table: str, column: str, found: Rows) -> list[int]:
