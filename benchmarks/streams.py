@@ -1,6 +1,6 @@
 """Streams: what survives a simulated world of failures, and how fast messages become decisions.
 
-`python benchmarks/streams.py [PART ...]` measures some parts only: sim, mqtt, cel.
+`python benchmarks/streams.py [PART ...]` measures some parts only: sim, mqtt, cel, replay.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from inferloop.streams.expressions import compile_expression
 
 sys.path.insert(0, str(ROOT / "tests"))
 
-from streaming import mqtt
+from streaming import mqtt, replay
 
 BENCH = "make bench-streams"
 SEEDS = 10_000
@@ -44,7 +44,7 @@ sinks:
 
 
 def main() -> None:
-    parts = {"sim": simulation, "mqtt": over_mqtt, "cel": expressions}
+    parts = {"sim": simulation, "mqtt": over_mqtt, "cel": expressions, "replay": history}
     rows = [row for name in sys.argv[1:] or parts for row in parts[name]()]
     write("streams", rows)
     sys.exit(0 if all(row.met is not False for row in rows) else 1)
@@ -101,6 +101,16 @@ def expressions() -> list[Row]:
     event = {"total": 40.0, "country": "DE", "new": True, "score": 0.9, "label": "hot", "age_s": 1.0}
     taken = [timeit.timeit(lambda: rule.holds(event), number=20_000) / 20_000 * 1e6 for _ in range(5)]
     return [judged("cel_us", round(median(taken), 1), "us", goal="<= 25", command=BENCH)]
+
+
+def history() -> list[Row]:
+    """A million decisions under another model and other rules, by the command; and row by row, without any batch."""
+    taken_s, differing, wrong = replay.measured()
+    return [
+        judged("replay_s", round(taken_s, 1), "s", goal="<= 60", command=BENCH),
+        judged("replay_differing", differing, "decisions", goal="", command=BENCH),
+        judged("replay_wrong_rows", wrong, "decisions", goal="== 0", command=BENCH, peer="a brute-force run of every row"),
+    ]
 
 
 if __name__ == "__main__":

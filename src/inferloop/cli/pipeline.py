@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from inferloop.cli.units import DurationType
 
 if TYPE_CHECKING:
-    from inferloop.core.report import Report
     from inferloop.streams.loading import PipelineSpec
+    from inferloop.streams.replay_report import Tally
 
 _FILE = click.argument("file", metavar="PIPELINE.yaml", type=click.Path(path_type=Path))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -116,6 +116,7 @@ def sim(ctx: click.Context, file: Path, seed: int | None, seeds: int, jobs: int 
 @click.option("--window", type=DurationType(), help="Only decisions of the last 24h, 7d, ...; else all.")
 @click.option("--right", type=float, default=0.0, help="What it is worth to act where the truth is the rule's label.")
 @click.option("--wrong", type=float, default=0.0, help="The same where the truth is another label, e.g. -40.")
+@click.option("--rows", "rows_path", type=click.Path(path_type=Path), help="Write a line of JSON for each decision.")
 @click.option("--report", "report_path", type=click.Path(path_type=Path), help="Write everything as .html or .json.")
 @_JSON
 def replay(
@@ -125,6 +126,7 @@ def replay(
     window: float | None,
     right: float,
     wrong: float,
+    rows_path: Path | None,
     report_path: Path | None,
     as_json: bool,
 ) -> None:
@@ -139,21 +141,29 @@ def replay(
       inferloop pipeline replay refunds.yaml --model refunds:2 --right 5 --wrong -40 --report replay.html
     """
     import asyncio
+    from contextlib import ExitStack
 
     from inferloop.core.report_text import text
     from inferloop.streams.pipeline import Pipeline
+    from inferloop.streams.replay_report import Tally
 
     before = Pipeline.load(file, offline=True).spec
     after = before if rules_path is None else Pipeline.load(rules_path, offline=True).spec
-    report = asyncio.run(_replayed(before, after, ref, window, right, wrong))
+    tally = Tally(before, after, right=right, wrong=wrong)
+    with ExitStack() as stack:
+        rows = stack.enter_context(rows_path.open("wb")) if rows_path is not None else None
+        asyncio.run(_replayed(before.name, after, ref, window, tally, rows))
+    changed = [f"the rules of {after.path}"] if after is not before else []
+    changed += [f"the model {ref}"] if ref is not None else []
+    report = tally.report(f"{before.name} under {' and '.join(changed) or 'its own rules, from an empty memory'}")
     if report_path is not None:
         report.save(report_path)
     click.echo(report.to_json() if as_json else text(report))
 
 
 async def _replayed(
-    before: PipelineSpec, after: PipelineSpec, ref: str | None, window_s: float | None, right: float, wrong: float
-) -> Report:
+    name: str, spec: PipelineSpec, ref: str | None, window_s: float | None, tally: Tally, rows: BinaryIO | None
+) -> None:
     import time
     from contextlib import AsyncExitStack
 
@@ -161,10 +171,9 @@ async def _replayed(
     from inferloop.prediction.limits import Limits
     from inferloop.prediction.predictor import Predictor
     from inferloop.registry.registry import Registry
-    from inferloop.streams.replay_report import Tally
+    from inferloop.streams.replay_report import line_of
     from inferloop.streams.replaying import redecide
 
-    tally = Tally(before, after, right=right, wrong=wrong)
     async with AsyncExitStack() as stack:
         ledger = stack.enter_context(Ledger(ledger_path()))
         model = None
@@ -172,12 +181,10 @@ async def _replayed(
             bundle = stack.enter_context(Registry()).resolve(ref)
             model = await stack.enter_async_context(Predictor.load(bundle, limits=Limits(max_batch=1024)))
         since = 0.0 if window_s is None else time.time() - window_s
-        history = ledger.decided(before.name, since=since, inputs=model is not None)
-        async for one in redecide(after, history, model=model):
+        async for one in redecide(spec, ledger.decided(name, since=since, inputs=model is not None), model=model):
             tally.add(one)
-    changed = [f"the rules of {after.path}"] if after is not before else []
-    changed += [f"the model {ref}"] if ref is not None else []
-    return tally.report(f"{before.name} under {' and '.join(changed) or 'its own rules, from an empty memory'}")
+            if rows is not None:
+                rows.write(line_of(one))
 
 
 @command.command()

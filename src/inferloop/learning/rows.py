@@ -6,12 +6,11 @@ repetitions of the same input never stand on both sides.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -19,12 +18,11 @@ import numpy as np
 from inferloop.core.bundle import Bundle
 from inferloop.core.datatypes import Array, Tensors
 from inferloop.core.errors import InferloopError, InvalidInput
-from inferloop.core.sample import Sample
-from inferloop.core.transform import FieldKind
 from inferloop.data.ledger.records import LabeledRow, PredictionRecord
 from inferloop.data.transforms.executor import TransformExecutor
 from inferloop.evaluation.sessions import opened, run_rows
 from inferloop.learning.head_model import declared_head
+from inferloop.prediction.inputs import stored_sample
 
 SplitBy = Literal["input", "key", "time"]
 _SPLITS = ("input", "key", "time")
@@ -163,7 +161,7 @@ class _Embeddings:
         return [None if row is None else next(computed) for row in tensors]
 
     def _tensors(self, record: PredictionRecord, executor: TransformExecutor) -> Tensors | None:
-        sample = stored_sample(record, executor.signature_fields)
+        sample = stored_sample(record.input, record.input_kind, executor.signature_fields)
         if sample is None:
             self._skipped["neither embedding nor input is kept"] += 1
             return None
@@ -172,32 +170,6 @@ class _Embeddings:
         except InferloopError:
             self._skipped["the stored input cannot be read by the champion"] += 1
             return None
-
-
-def stored_sample(record: PredictionRecord, fields: Mapping[str, FieldKind]) -> Sample | None:
-    """The Sample of the input that the ledger kept; None if it kept no input, or only its digest."""
-    body = record.input
-    if body is None or not fields:
-        return None
-    name, kind = next(iter(fields.items()))
-    if record.input_kind == "json":
-        return _json_sample(body, fields)
-    if record.input_kind == "text" and kind is FieldKind.TEXT:
-        return Sample(fields={name: body.decode("utf-8", "surrogatepass")})
-    if record.input_kind in {"image", "audio", "bytes"}:
-        return Sample(fields={name: body})
-    return None
-
-
-def _json_sample(body: bytes, fields: Mapping[str, FieldKind]) -> Sample | None:
-    try:
-        values: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
-        for name, kind in fields.items():
-            if kind in {FieldKind.IMAGE, FieldKind.AUDIO} and isinstance(values.get(name), str):
-                values[name] = base64.b64decode(values[name], validate=True)
-    except (msgspec.MsgspecError, ValueError):
-        return None
-    return Sample(fields=values)
 
 
 def _judged(rows: Sequence[LabeledRow], time: Array, *, judge_share: float, split_by: SplitBy) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,6 +60,31 @@ def stored_form(sample: Sample, fields: Mapping[str, FieldKind]) -> tuple[bytes 
         return msgspec.json.encode({name: sample.fields.get(name) for name in fields}, enc_hook=_plain), "json"
     except (TypeError, ValueError, msgspec.MsgspecError):
         return None, "json"
+
+
+def stored_sample(body: bytes | None, kind: str, fields: Mapping[str, FieldKind]) -> Sample | None:
+    """The Sample of a `stored_form`; None if nothing is kept, only its digest, or what does not fit the fields."""
+    if body is None or not fields:
+        return None
+    name, wanted = next(iter(fields.items()))
+    if kind == "json":
+        return _json_sample(body, fields)
+    if kind == "text" and wanted is FieldKind.TEXT:
+        return Sample(fields={name: body.decode("utf-8", "surrogatepass")})
+    if kind in {"image", "audio", "bytes"}:
+        return Sample(fields={name: body})
+    return None
+
+
+def _json_sample(body: bytes, fields: Mapping[str, FieldKind]) -> Sample | None:
+    try:
+        values: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
+        for name, kind in fields.items():
+            if kind in _ENCODED and isinstance(values.get(name), str):
+                values[name] = base64.b64decode(values[name], validate=True)
+    except (msgspec.MsgspecError, ValueError):
+        return None
+    return Sample(fields=values)
 
 
 def row_tensors(sample: Sample, signature: Signature) -> Tensors:

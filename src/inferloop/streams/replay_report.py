@@ -6,11 +6,20 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+import msgspec
+
 from inferloop.core.report import Report, Table
 from inferloop.streams.loading import PipelineSpec
 from inferloop.streams.replaying import Redecided
 
 _EXAMPLES = 20
+
+
+def line_of(one: Redecided) -> bytes:
+    """One decision as a line of JSON."""
+    then = one.row.decision
+    row = {"message": then.message_id, "key": then.key, "time": then.time, "before": one.before, "after": one.after}
+    return msgspec.json.encode({**row, "truth": one.row.truth, "lacks": one.lacks}) + b"\n"
 
 
 class Tally:

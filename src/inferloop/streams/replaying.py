@@ -8,16 +8,16 @@ that begins empty. Nothing is sent and nothing is written.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
-import msgspec
-
 from inferloop.core.errors import InferloopError
 from inferloop.core.sample import Sample
+from inferloop.core.transform import FieldKind
 from inferloop.data.ledger.records import DecidedRow
+from inferloop.prediction.inputs import stored_sample
 from inferloop.prediction.prediction import Prediction
 from inferloop.streams.compiling import rulebook_of
 from inferloop.streams.loading import PipelineSpec
@@ -33,7 +33,7 @@ class Answers(Protocol):
     """Another model: see `Predictor.apredict_many`."""
 
     @property
-    def fields(self) -> Iterable[str]:
+    def fields(self) -> Mapping[str, FieldKind]:
         """What a Sample must bring."""
         ...
 
@@ -146,8 +146,8 @@ def _as_then(row: DecidedRow) -> Scored | str:
 
 async def _rescored(rows: Sequence[DecidedRow], model: Answers) -> list[Scored | str]:
     """What the model says of the kept inputs, or why it says nothing."""
-    fields = tuple(model.fields)
-    samples = {place: sample for place, row in enumerate(rows) if (sample := _sample(row, fields)) is not None}
+    kept = (stored_sample(row.input, row.input_kind, model.fields) for row in rows)
+    samples = {place: sample for place, sample in enumerate(kept) if sample is not None}
     ids = [rows[place].decision.prediction_id for place in samples]
     answers = await model.apredict_many(list(samples.values()), ids=ids) if samples else []
     found = dict(zip(samples, answers, strict=True))
@@ -163,17 +163,6 @@ def _each(rows: Sequence[DecidedRow], found: dict[int, Prediction | InferloopErr
             yield f"the model cannot do it: {answer.message}"
         else:
             yield "the input is no longer kept" if row.input is None else f"an input of the kind {row.input_kind} is no input"
-
-
-def _sample(row: DecidedRow, fields: Sequence[str]) -> Sample | None:
-    """The kept input of a prediction as the model took it."""
-    if row.input is None or row.input_kind == "sha256":
-        return None
-    if row.input_kind == "json":
-        return Sample(msgspec.json.decode(row.input), key=row.decision.key)
-    if len(fields) != 1:
-        return None
-    return Sample({fields[0]: row.input.decode() if row.input_kind == "text" else row.input}, key=row.decision.key)
 
 
 def _outcome(rule: str, reason: str, sinks: tuple[str, ...]) -> str:

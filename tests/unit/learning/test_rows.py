@@ -9,7 +9,8 @@ import pytest
 from inferloop.core.errors import InvalidInput
 from inferloop.core.transform import FieldKind
 from inferloop.data.ledger.records import LabeledRow, PredictionRecord
-from inferloop.learning.rows import collect, stored_sample
+from inferloop.learning.rows import collect
+from inferloop.prediction.inputs import stored_sample
 from support import world
 
 
@@ -122,14 +123,12 @@ def test_a_senseless_split_is_refused(champion, change):
     ],
 )
 def test_a_stored_input_becomes_the_sample_that_it_was(kind, body, field, value):
-    record = PredictionRecord(id="p", time=0.0, model="m", version=1, input=body, input_kind=kind)
-    assert stored_sample(record, {"f": field}).fields["f"] == value
+    assert stored_sample(body, kind, {"f": field}).fields["f"] == value
 
 
 @pytest.mark.parametrize(("kind", "body"), [("sha256", b"x" * 32), ("tensor", None), ("json", b"{broken"), ("text", None)])
 def test_an_input_that_was_not_kept_gives_no_sample(kind, body):
-    record = PredictionRecord(id="p", time=0.0, model="m", version=1, input=body, input_kind=kind)
-    assert stored_sample(record, {"f": FieldKind.NUMBER}) is None
+    assert stored_sample(body, kind, {"f": FieldKind.NUMBER}) is None
 
 
 @pytest.mark.parametrize("split_by", ["input", "key", "time"])
