@@ -27,7 +27,7 @@ from inferloop.registry.registry import Registry
 
 ROWS = 1_000_000
 KEYS = 500
-ABOVE, OF, NEED, COOLDOWN_S = 0.5, 3, 2, 30.0
+ABOVE, OF, NEED, COOLDOWN_S = 0.5, 3, 2, 1200.0
 _START_S = 1_790_000_000.0
 
 
@@ -41,14 +41,11 @@ def measured() -> tuple[float, int, int]:
             model = bundle.path / MODEL
         _fill(folder)
         file, out = _pipeline(folder), folder / "rows.jsonl"
+        command = [tool("inferloop"), "pipeline", "replay", str(file), "--model", "plant@champion", "--json"]
         started = time.perf_counter()
-        said = subprocess.run(
-            [tool("inferloop"), "pipeline", "replay", str(file), "--model", "plant@champion", "--rows", str(out), "--json"],
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         taken_s = time.perf_counter() - started
+        subprocess.run([*command, "--rows", str(out)], check=True, stdout=subprocess.DEVNULL)
         with out.open() as found:
             wrong = sum(json.loads(line)["after"] != wanted for line, wanted in zip(found, _brute(model), strict=True))
         return taken_s, int(json.loads(said)["figures"]["differ"]), wrong
@@ -96,7 +93,7 @@ def _brute(model: Path) -> Iterator[str]:
         powers = np.exp(logits[0] - logits[0].max())
         key, at = number % KEYS, _START_S + number
         votes[key].append(bool(powers[hot] / powers.sum() > ABOVE))
-        if sum(votes[key]) < NEED:
+        if not votes[key][-1] or sum(votes[key]) < NEED:
             yield "no_rule"
         elif at - acted[key] < COOLDOWN_S:
             yield "suppressed: cooldown"

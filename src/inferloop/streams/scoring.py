@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -102,12 +103,12 @@ class Scorer:
 
 def scored_of(prediction: Prediction) -> Scored:
     """A prediction as rules see it: without labels, the score is the only output."""
-    who = Scored(prediction_id=prediction.id, model=prediction.model, version=prediction.version)
-    if prediction.scores or prediction.label:
-        abstained = not prediction.label
-        return replace(who, label=prediction.label, score=prediction.score, scores=prediction.scores, abstained=abstained)
-    single = [array for array in prediction.outputs.values() if array.size == 1 and array.dtype.kind in "fiub"]
-    return replace(who, score=_number(single[0])) if len(single) == 1 else who
+    label, scores, score = prediction.label, prediction.scores, prediction.score
+    abstained = bool(scores) and not label
+    if not scores and not label:
+        single = [array for array in prediction.outputs.values() if array.size == 1 and array.dtype.kind in "fiub"]
+        score = _number(single[0]) if len(single) == 1 else math.nan
+    return Scored(label, score, scores, prediction.id, abstained, prediction.model, prediction.version)
 
 
 def _number(array: Array) -> float:
