@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import yaml
-from harness import tool
-from streaming import stage
-from support.bundles import LABELS
 
+from harness import tool
 from inferloop.core.bundle import MODEL
 from inferloop.data.ledger.ledger import Ledger
 from inferloop.data.ledger.policy import LedgerPolicy, StoreInputs
 from inferloop.data.ledger.records import DecisionRecord, PredictionRecord
 from inferloop.registry.registry import Registry
+from streaming import stage
+from support.bundles import LABELS
 
 ROWS = 1_000_000
 KEYS = 500

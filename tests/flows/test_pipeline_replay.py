@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from inferloop.cli.pipeline import command
 from inferloop.data.journal import Journal
 from inferloop.data.ledger.ledger import Ledger
-from inferloop.data.ledger.records import FeedbackRecord
+from inferloop.data.ledger.records import DecidedRow, DecisionRecord, FeedbackRecord
 from inferloop.data.ledger.tables import SCHEMA
 from inferloop.prediction.predictor import Predictor
 from inferloop.prediction.router import Router
@@ -109,6 +109,18 @@ async def test_a_replay_decides_what_a_real_run_would(home: Path) -> None:
                 with_model = await again(ledger, OTHERS, model)
         agree(with_model, await run(home, "third", sent, ref="numbers:2", ledger=None, rules=OTHERS))
         assert [one.after for one in with_model] != [one.after for one in with_rules]
+
+
+async def test_the_number_of_a_model_without_labels_is_taken_from_the_decision() -> None:
+    def row(number: int, score: float) -> DecidedRow:
+        record = DecisionRecord(f"m{number}", f"p{number}", "demo", "", (), float(number), "no_rule", "k", float(number), score)
+        return DecidedRow(record, scores={})
+
+    spec = Pipeline.of(content(rules=[{"name": "high", "above": 3.0, "clear_below": 2.0, "send": ["act"]}])).spec
+    history = [row(number, score) for number, score in enumerate((1.0, 3.5, 3.6, 1.5, 4.0))]
+    assert [one.after async for one in redecide(spec, history)] == [
+        "no_rule", "high -> act", "suppressed: clear_below", "no_rule", "high -> act",
+    ]  # fmt: skip
 
 
 async def test_what_is_no_longer_kept_stays_as_it_was_and_is_told(home: Path) -> None:

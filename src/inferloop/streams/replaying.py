@@ -141,7 +141,9 @@ def _scope(row: DecidedRow, scored: Scored) -> dict[str, Any]:
 def _as_then(row: DecidedRow) -> Scored | str:
     if row.scores is None:
         return "the prediction is no longer in the ledger"
-    return Scored(row.label, row.score, row.scores, row.decision.prediction_id, abstained=bool(row.scores) and not row.label)
+    if not row.scores and not row.label:  # a model without labels: its number is not in the prediction
+        return Scored(score=row.decision.score, prediction_id=row.decision.prediction_id)
+    return Scored(row.label, row.score, row.scores, row.decision.prediction_id, abstained=not row.label)
 
 
 async def _rescored(rows: Sequence[DecidedRow], model: Answers) -> list[Scored | str]:

@@ -286,6 +286,7 @@ class Runner:
             decision.reason,
             decision.key,
             None if sample is None else event_time(sample, work.message.received),
+            decision.score,
             {} if sample is None else recordable(sample.fields, self._read_by_rules),
         )
 

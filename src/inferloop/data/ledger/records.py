@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import nan
 
 
 @dataclass(slots=True)
@@ -47,6 +48,7 @@ class DecisionRecord:
         reason: why nothing is sent; empty for a decision that acts.
         key: what the message belongs to; `Ledger.erase` goes by it.
         event_time: when it happened, seconds since the epoch; None where an older version wrote the row.
+        score: what the deciding rule looked at; NaN where there is none.
         fields: values of the message that its rules read, text, numbers and truth values only.
     """
 
@@ -59,6 +61,7 @@ class DecisionRecord:
     reason: str = ""
     key: str = ""
     event_time: float | None = None
+    score: float = nan
     fields: Mapping[str, str | float | bool] = field(default_factory=dict)
 
 

@@ -65,7 +65,7 @@ def restored(row: tuple[Any, ...]) -> PredictionRecord:
 
 def restored_decision(row: tuple[Any, ...]) -> DecidedRow:
     """A decision with its prediction, of the columns of both."""
-    *head, sinks, time, reason, key, event_time, fields, label, score, scores, kind, body, truth = row
+    *head, sinks, time, reason, key, event_time, looked_at, fields, label, score, scores, kind, body, truth = row
     message_id, prediction_id, pipeline, rule = head
     known = {name: _number(value) for name, value in _scores.decode(scores).items()} if scores is not None else None
     decision = DecisionRecord(
@@ -78,6 +78,7 @@ def restored_decision(row: tuple[Any, ...]) -> DecidedRow:
         reason,
         key,
         event_time,
+        _number(looked_at),
         msgspec.json.decode(fields) if fields else {},
     )
     return DecidedRow(decision, label or "", _number(score), known, body, kind or "", truth or "")

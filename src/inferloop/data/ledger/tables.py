@@ -40,6 +40,7 @@ SCHEMA = Schema(
             "ALTER TABLE decisions ADD COLUMN reason TEXT NOT NULL DEFAULT ''",
             "ALTER TABLE decisions ADD COLUMN key TEXT NOT NULL DEFAULT ''",
             "ALTER TABLE decisions ADD COLUMN event_time REAL",
+            "ALTER TABLE decisions ADD COLUMN score REAL",
             "ALTER TABLE decisions ADD COLUMN fields TEXT NOT NULL DEFAULT ''",
         ),
     ),
@@ -79,13 +80,13 @@ def _insert_rows(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]
 
 def insert_decisions(connection: sqlite3.Connection, records: Sequence[DecisionRecord]) -> None:
     """Add decisions."""
-    connection.executemany("INSERT INTO decisions VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_decision, records))
+    connection.executemany("INSERT INTO decisions VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_decision, records))
 
 
 def _decision(r: DecisionRecord) -> tuple[Any, ...]:
     fields = json_text(r.fields) if r.fields else ""
     sinks = json_text(list(r.sinks)) if r.sinks else "[]"
-    return (r.message_id, r.prediction_id, r.pipeline, r.rule, sinks, r.time, r.reason, r.key, r.event_time, fields)
+    return (r.message_id, r.prediction_id, r.pipeline, r.rule, sinks, r.time, r.reason, r.key, r.event_time, r.score, fields)
 
 
 def page_of_decided(
@@ -93,7 +94,7 @@ def page_of_decided(
 ) -> tuple[int, list[DecidedRow]]:
     """Up to `limit` decisions of a pipeline behind row number `after`, in the order of writing, and the number of the last."""
     kept = "i.kind, i.body" if inputs else "NULL, NULL"
-    sql = f"""SELECT d.message_id, d.prediction_id, d.pipeline, d.rule, d.sinks, d.time, d.reason, d.key, d.event_time, d.fields,
+    sql = f"""SELECT d.message_id, d.prediction_id, d.pipeline, d.rule, d.sinks, d.time, d.reason, d.key, d.event_time, d.score, d.fields,
               p.label, p.score, p.scores, {kept},
               (SELECT f.label FROM feedback f WHERE f.row = p.row ORDER BY f.number DESC LIMIT 1), d.row
               FROM decisions d LEFT JOIN predictions p ON p.id = d.prediction_id {"LEFT JOIN inputs i ON i.row = p.row" * inputs}
