@@ -94,8 +94,8 @@ def page_of_decided(
 ) -> tuple[int, list[DecidedRow]]:
     """Up to `limit` decisions of a pipeline behind row number `after`, in the order of writing, and the number of the last."""
     kept = "i.kind, i.body" if inputs else "NULL, NULL"
-    sql = f"""SELECT d.message_id, d.prediction_id, d.pipeline, d.rule, d.sinks, d.time, d.reason, d.key, d.event_time, d.score, d.fields,
-              p.label, p.score, p.scores, {kept},
+    sql = f"""SELECT d.message_id, d.prediction_id, d.pipeline, d.rule, d.sinks, d.time, d.reason, d.key, d.event_time, d.score,
+              d.fields, p.label, p.score, p.scores, {kept},
               (SELECT f.label FROM feedback f WHERE f.row = p.row ORDER BY f.number DESC LIMIT 1), d.row
               FROM decisions d LEFT JOIN predictions p ON p.id = d.prediction_id {"LEFT JOIN inputs i ON i.row = p.row" * inputs}
               WHERE d.row > ? AND d.pipeline = ? AND d.time >= ? ORDER BY d.row LIMIT ?"""
