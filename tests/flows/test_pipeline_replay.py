@@ -24,6 +24,7 @@ from inferloop.prediction.router import Router
 from inferloop.registry.registry import Registry
 from inferloop.streams.contexts import SinkContext, SourceContext
 from inferloop.streams.pipeline import Pipeline
+from inferloop.streams.replay_report import Tally
 from inferloop.streams.replaying import Redecided, redecide
 from inferloop.streams.sinks.memory import MemorySink
 from inferloop.streams.sources.memory import MemorySource
@@ -121,6 +122,17 @@ async def test_the_number_of_a_model_without_labels_is_taken_from_the_decision()
     assert [one.after async for one in redecide(spec, history)] == [
         "no_rule", "high -> act", "suppressed: clear_below", "no_rule", "high -> act",
     ]  # fmt: skip
+
+
+def test_a_decision_of_several_rules_is_priced_once() -> None:
+    rules = [{"name": name, "label": name, "send": ["act"]} for name in ("hot", "cold")]
+    spec = Pipeline.of(content(rules=rules, match="all")).spec
+    tally = Tally(spec, spec, right=5.0, wrong=-40.0)
+    for truth in ("hot", "cold", "warm", ""):
+        row = DecidedRow(DecisionRecord("m", "p", "demo", "hot,cold", ("act",), 0.0), scores={}, truth=truth)
+        tally.add(Redecided(row, "hot", "", ("act",)))
+    figures = tally.report("").figures
+    assert (figures["value_before"], figures["value_after"], figures["with_truth"]) == (5 + 5 - 40, 5 - 40 - 40, 3)
 
 
 async def test_what_is_no_longer_kept_stays_as_it_was_and_is_told(home: Path) -> None:

@@ -91,9 +91,9 @@ class Tally:
         self._judged += 1
         decision = one.row.decision
         for place, (rule, sinks) in enumerate(((decision.rule, decision.sinks), (one.rule, one.sinks))):
-            label = self._labels[place].get(rule)
-            if sinks and label is not None:
-                self._values[place] += self._prices[one.row.truth == label]
+            labels = [self._labels[place][name] for name in rule.split(",") if name in self._labels[place]]
+            if sinks and labels:  # with `match: all` several rules act at once; it is right if one of them is
+                self._values[place] += self._prices[one.row.truth in labels]
 
 
 def _labels(spec: PipelineSpec) -> Mapping[str, str]:
