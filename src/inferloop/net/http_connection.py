@@ -71,7 +71,7 @@ class Connection(asyncio.Protocol):
         self._handler = handler
         self._owner = owner
         self._loop = loop
-        self._reader = RequestReader(owner.limits, clock=loop.time, expect=self._expect, admit=owner.admit, known=owner.known)
+        self._reader = RequestReader(owner.limits, clock=loop.time, expect=self._on_expect, admit=owner.admit, known=owner.known)
         self._exchanges: deque[Exchange] = deque()
         self._waiting: deque[Request | Response] = deque()
         self._transport: asyncio.Transport | None = None
@@ -116,6 +116,8 @@ class Connection(asyncio.Protocol):
         try:
             for item in self._reader.feed(data):
                 self._take(item)
+            if self._expecting:
+                self._expect()
         except Exception:  # the loop outlives a defect of ours
             log.exception("connection failed")
             self._take(refusal(500, "internal error"))
@@ -281,10 +283,16 @@ class Connection(asyncio.Protocol):
         else:
             transport.pause_reading()
 
+    def _on_expect(self) -> None:
+        """A client waits for `100 Continue`; requests of the same bytes are not taken yet."""
+        self._expecting = True
+
     def _expect(self) -> None:
-        """`100 Continue`, once the answers before it have left."""
-        self._expecting = bool(self._exchanges or self._waiting)
-        if not self._expecting and self._transport is not None:
+        """`100 Continue`, once the answers before it have left, to a client that still holds its body back."""
+        if self._exchanges or self._waiting:
+            return
+        self._expecting = False
+        if self._reader.phase is Phase.BODY and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _linger(self) -> None:

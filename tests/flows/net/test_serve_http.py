@@ -342,3 +342,30 @@ async def test_a_port_in_use_is_told_in_two_parts() -> None:
 async def test_an_address_of_another_machine_is_refused() -> None:
     with pytest.raises(InvalidInput, match="cannot listen on"):
         await HttpServer(echo, host="192.0.2.1", port=0).start()
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["waits", "does not wait"])
+async def test_continue_comes_after_the_answers_before_it_or_not_at_all(waits: bool) -> None:
+    release = asyncio.Event()
+
+    async def slow(request: Request) -> Response:
+        if request.path == "/slow":
+            await release.wait()
+        return Response(200, request.path.encode())
+
+    async with serving(slow) as (server, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        head = b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+        writer.write(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n" + head + (b"" if waits else b"xy"))
+        await asyncio.sleep(0)
+        release.set()
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        await reader.readuntil(b"/slow")
+        if waits:
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(b"xy")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        await reader.readuntil(b"/body")
+        writer.write(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200"), "and nothing in between"
+        writer.close()
