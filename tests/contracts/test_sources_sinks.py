@@ -6,153 +6,29 @@ import asyncio
 import contextlib
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiohttp import web
 
 from inferloop.core import plugins
 from inferloop.core.errors import InvalidInput, Unavailable
 from inferloop.core.protocols import Delivery, Sink, Source
 from inferloop.core.sample import Message
-from inferloop.data.journal import Journal
-from inferloop.streams.contexts import SinkContext, SourceContext
-from support.broker import Mosquitto
+from inferloop.streams.contexts import SourceContext
+from support.stream_worlds import Payloads, SinkWorld, SourceWorld, files, http, mqtt
 
-Payloads = list[bytes]
-
-
-@dataclass
-class SourceWorld:
-    """The other side of a source: how to make one, and how to put messages there."""
-
-    make: Callable[[], Source]
-    put: Callable[[Payloads], None]
-
-
-@dataclass
-class SinkWorld:
-    """The other side of a sink: how to make one, and what arrived there."""
-
-    make: Callable[[], Sink]
-    effects: Callable[[], Sequence[str]]
-    fail: Callable[[int], None] | None = None
-
-
-def _lines(path: Path) -> Callable[[Payloads], None]:
-    def put(payloads: Payloads) -> None:
-        with path.open("ab") as file:
-            file.writelines(payload + b"\n" for payload in payloads)
-
-    return put
-
-
-@contextlib.asynccontextmanager
-async def file_source(folder: Path) -> AsyncIterator[SourceWorld]:
-    remembered: list[str] = [""]
-    source = plugins.load("sources", "file")
-    config = source.Config(path=folder / "feed.jsonl")
-
-    def remember(position: str) -> None:
-        remembered[0] = position
-
-    yield SourceWorld(lambda: source(config, SourceContext("p", "feed", remembered[0], remember)), _lines(folder / "feed.jsonl"))
-
-
-@contextlib.asynccontextmanager
-async def mqtt_source(folder: Path) -> AsyncIterator[SourceWorld]:
-    broker = Mosquitto(folder / "broker")
-    source = plugins.load("sources", "mqtt")
-    config = source.Config(url=broker.url, topics=["feed/#"], client_id="contract", in_flight=1000)
-    broker.subscribe_for("contract", "feed/#")
-    try:
-        yield SourceWorld(lambda: source(config, SourceContext("p", "feed")), lambda them: broker.publish("feed/1", them))
-    finally:
-        broker.stop()
-
-
-@dataclass
-class Hook:
-    """An HTTP service that applies each key once."""
-
-    keys: list[str] = field(default_factory=list)
-    status: int = 200
-
-    async def handle(self, request: web.Request) -> web.Response:
-        key = request.headers["Idempotency-Key"]
-        await request.json()
-        if self.status == 200 and key not in self.keys:
-            self.keys.append(key)
-        return web.Response(status=self.status)
-
-    def fail(self, status: int) -> None:
-        self.status = status
-
-
-@contextlib.asynccontextmanager
-async def webhook_sink(_: Path, __: Any) -> AsyncIterator[SinkWorld]:
-    hook = Hook()
-    app = web.Application()
-    app.router.add_post("/", hook.handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    sink = plugins.load("sinks", "webhook")
-    config = sink.Config(url=f"http://127.0.0.1:{port}/", timeout="60s")
-    try:
-        yield SinkWorld(lambda: sink(config, SinkContext("p", "act")), lambda: hook.keys, hook.fail)
-    finally:
-        await runner.cleanup()
-
-
-@contextlib.asynccontextmanager
-async def sqlite_sink(folder: Path, _: Any) -> AsyncIterator[SinkWorld]:
-    sink = plugins.load("sinks", "sqlite")
-    config = sink.Config(path=folder / "out.db", table="effects", row={"number": "=n"})
-
-    def effects() -> list[str]:
-        with contextlib.closing(sqlite3.connect(folder / "out.db")) as database:
-            return [key for (key,) in database.execute("SELECT idempotency_key FROM effects ORDER BY rowid")]
-
-    yield SinkWorld(lambda: sink(config, SinkContext("p", "act")), effects)
-
-
-@contextlib.asynccontextmanager
-async def file_sink(folder: Path, _: Any) -> AsyncIterator[SinkWorld]:
-    sink = plugins.load("sinks", "file")
-    path = folder / "deep" / "out.jsonl"
-
-    def effects() -> list[str]:
-        return [f"k{json.loads(line)['number']}" for line in path.read_text().splitlines()]
-
-    yield SinkWorld(lambda: sink(sink.Config(path=path), SinkContext("p", "act")), effects)
-
-
-@contextlib.asynccontextmanager
-async def stdout_sink(_: Path, capsys: pytest.CaptureFixture[str]) -> AsyncIterator[SinkWorld]:
-    sink = plugins.load("sinks", "stdout")
-
-    def effects() -> list[str]:
-        return [f"k{json.loads(line)['number']}" for line in capsys.readouterr().out.splitlines()]
-
-    yield SinkWorld(lambda: sink(sink.Config(), SinkContext("p", "act")), effects)
-
-
-@contextlib.asynccontextmanager
-async def queue_sink(folder: Path, _: Any) -> AsyncIterator[SinkWorld]:
-    sink = plugins.load("sinks", "queue")
-    with Journal(folder / "journal.db") as journal:
-        context = SinkContext("p", "act", journal)
-        yield SinkWorld(lambda: sink(sink.Config(), context), lambda: [item.key for item in journal.review_list()])
-
-
-SOURCES = {"file": file_source, "mqtt": mqtt_source}
-SINKS = {"webhook": webhook_sink, "sqlite": sqlite_sink, "file": file_sink, "stdout": stdout_sink, "queue": queue_sink}
+SOURCES = {
+    "file": files.file_source,
+    "mqtt": mqtt.mqtt_source,
+}
+SINKS = {
+    "webhook": http.webhook_sink,
+    "sqlite": files.sqlite_sink,
+    "file": files.file_sink,
+    "stdout": files.stdout_sink,
+    "queue": files.queue_sink,
+}
 
 
 @pytest.fixture(params=plugins.names("sources"))
@@ -263,13 +139,13 @@ async def test_a_second_close_of_a_sink_does_nothing(sink_world: SinkWorld) -> N
 
 @pytest.mark.parametrize(("status", "error"), [(500, Unavailable), (503, Unavailable), (429, Unavailable), (408, Unavailable)])
 async def test_a_webhook_that_may_be_tried_again_is_unavailable(status: int, error: type[Exception], tmp_path: Path) -> None:
-    async with webhook_sink(tmp_path, None) as world:
+    async with http.webhook_sink(tmp_path, None) as world:
         await _fails(world, status, error)
 
 
 @pytest.mark.parametrize("status", [400, 404, 409, 422])
 async def test_a_webhook_that_refuses_for_good_is_invalid_input(status: int, tmp_path: Path) -> None:
-    async with webhook_sink(tmp_path, None) as world:
+    async with http.webhook_sink(tmp_path, None) as world:
         await _fails(world, status, InvalidInput)
 
 
@@ -289,7 +165,7 @@ async def _fails(world: SinkWorld, status: int, error: type[Exception]) -> None:
 async def test_a_table_without_a_unique_key_column_is_refused(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / "out.db")) as database:
         database.execute("CREATE TABLE effects (idempotency_key TEXT, number)")
-    async with sqlite_sink(tmp_path, None) as world:
+    async with files.sqlite_sink(tmp_path, None) as world:
         with pytest.raises(InvalidInput, match="no unique column 'idempotency_key'"):
             await world.make().open()
 
@@ -297,7 +173,7 @@ async def test_a_table_without_a_unique_key_column_is_refused(tmp_path: Path) ->
 async def test_half_a_line_left_by_a_crash_spoils_no_other(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "out.jsonl").write_bytes(b'{"number": 1}\n{"numb')
-    async with file_sink(tmp_path, None) as world:
+    async with files.file_sink(tmp_path, None) as world:
         sink = world.make()
         await sink.open()
         await give(sink, deliveries(2))
@@ -329,7 +205,7 @@ async def test_a_csv_file_gives_rows_with_their_columns(tmp_path: Path) -> None:
 async def test_a_file_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
     path = tmp_path / "feed.jsonl"
     source = plugins.load("sources", "file")
-    _lines(path)(payloads(3))
+    files.appended(path)(payloads(3))
     first = source(source.Config(path=path), SourceContext("p", "feed"))
     await first.open()
     position = (await read(first, 3))[-1].position

@@ -25,7 +25,8 @@ from urllib.parse import urlsplit
 from inferloop.core.protocols import Source
 from inferloop.core.sample import Message
 from inferloop.streams.contexts import SourceContext
-from inferloop.streams.sources.mqtt_session import Gate, MqttConfig, new_client, session, subscriptions, without_secrets
+from inferloop.streams.delivery.reaching import without_secrets
+from inferloop.streams.sources.mqtt_session import Gate, MqttConfig, new_client, session, subscriptions
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client

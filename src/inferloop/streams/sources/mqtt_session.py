@@ -8,6 +8,8 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from inferloop.streams.addresses import checked_url
+
 if TYPE_CHECKING:
     from paho.mqtt.client import Client
 
@@ -46,16 +48,7 @@ class MqttConfig(BaseModel):
     @field_validator("url")
     @classmethod
     def _address(cls, value: str) -> str:
-        if "${" in value:
-            return value
-        try:
-            parts = urlsplit(value)
-            sound = parts.scheme in ("mqtt", "mqtts") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            sound = False
-        if not sound:
-            raise ValueError("must be mqtt://HOST[:PORT] or mqtts://HOST[:PORT]")
-        return value
+        return checked_url(value, "mqtt", "mqtts")
 
     @field_validator("topics")
     @classmethod
@@ -135,12 +128,6 @@ def subscriptions(config: MqttConfig, *, old: bool) -> list[tuple[str, Any]]:
 
     keep_retained = SubscribeOptions.RETAIN_SEND_IF_NEW_SUB
     return [(topic, SubscribeOptions(qos=config.qos, retainHandling=keep_retained)) for topic in config.topics]
-
-
-def without_secrets(url: str) -> str:
-    """The address of a broker for logs."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}:{parts.port}" if parts.port else f"{parts.scheme}://{parts.hostname}"
 
 
 def _authenticate(client: Client, config: MqttConfig) -> None:
