@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -16,14 +17,18 @@ from inferloop.core.errors import InvalidInput, Unavailable
 from inferloop.core.protocols import Delivery, Sink, Source
 from inferloop.core.sample import Message
 from inferloop.streams.contexts import SourceContext
-from support.stream_worlds import Payloads, SinkWorld, SourceWorld, files, http, mqtt
+from support.stream_worlds import Payloads, SinkWorld, SourceWorld, files, http, mqtt, nats, redis
 
 SOURCES = {
     "file": files.file_source,
     "mqtt": mqtt.mqtt_source,
+    "nats": nats.nats_source,
+    "redis": redis.redis_source,
 }
 SINKS = {
     "webhook": http.webhook_sink,
+    "nats": nats.nats_sink,
+    "redis": redis.redis_sink,
     "sqlite": files.sqlite_sink,
     "file": files.file_sink,
     "stdout": files.stdout_sink,
@@ -91,6 +96,40 @@ async def test_what_was_not_acknowledged_comes_again_and_what_was_does_not(sourc
     await again.ack(rest)
     await again.close()
     assert [message.payload for message in rest] == payloads(100)[40:]
+
+
+async def test_a_backlog_far_beyond_what_may_be_in_flight_comes_completely_and_in_order(source_world: SourceWorld) -> None:
+    source_world.put(payloads(20_000))
+    source = source_world.make()
+    await source.open()
+    messages: list[Message] = []
+    most = 0
+    async with asyncio.timeout(120):
+        while len(messages) < 20_000:
+            some = await source.read()
+            most = max(most, len(some))
+            messages += some
+            await source.ack(some)
+    await source.close()
+    assert most < 20_000, "it never was beyond"
+    assert [message.payload for message in messages] == payloads(20_000)
+
+
+async def test_nothing_is_left_running_when_a_source_is_closed_or_its_opening_is_cancelled(source_world: SourceWorld) -> None:
+    source_world.put(payloads(1))
+    before = {*asyncio.all_tasks()}, {thread.name for thread in threading.enumerate()}
+    source = source_world.make()
+    await source.open()
+    await read(source, 1)
+    await source.close()
+    opening = asyncio.create_task(source_world.make().open())
+    await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.gather(opening, return_exceptions=True)
+    await asyncio.sleep(0.05)
+    left = {*asyncio.all_tasks()} - before[0], {thread.name for thread in threading.enumerate()} - before[1]
+    assert not left[0]
+    assert all(name.startswith("asyncio_") for name in left[1])
 
 
 async def test_a_cancelled_read_loses_nothing_and_a_second_close_does_nothing(source_world: SourceWorld) -> None:

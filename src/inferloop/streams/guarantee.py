@@ -50,7 +50,7 @@ def guarantees(spec: PipelineSpec) -> Guarantees:
         for sink_part, sink in sinks
         if any(sink_part.name in rule.send for rule in spec.rules)
     ]
-    return Guarantees(spec.name, tuple(pairs), tuple(_notes(spec, sources)))
+    return Guarantees(spec.name, tuple(pairs), tuple(_notes(spec, sources, sinks)))
 
 
 def make_source(part: Part, context: SourceContext) -> Source:
@@ -89,7 +89,7 @@ def has_ids(spec: PipelineSpec) -> bool:
     return getattr(spec.message.config, "id", None) is not None
 
 
-def _notes(spec: PipelineSpec, sources: list[tuple[Part, Source]]) -> Iterator[str]:
+def _notes(spec: PipelineSpec, sources: list[tuple[Part, Source]], sinks: list[tuple[Part, Sink]]) -> Iterator[str]:
     for part, source in sources:
         caveat = getattr(source, "caveat", "")
         if caveat:
@@ -97,6 +97,9 @@ def _notes(spec: PipelineSpec, sources: list[tuple[Part, Source]]) -> Iterator[s
         in_flight = getattr(source, "in_flight", None)
         if in_flight is not None and spec.model.batch.max > in_flight:
             yield f"source {part.name}: batch.max {spec.model.batch.max} never fills, in_flight is {in_flight}"
+    for part, sink in sinks:
+        if getattr(sink, "caveat", ""):
+            yield f"sink {part.name}: {getattr(sink, 'caveat', '')}"
     if getattr(spec.message.config, "key", None) is None and any("key" in rule.counts_by for rule in spec.rules):
         yield "message.key is not declared: stateful rules count over all messages together"
     if spec.dead_letter is None:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from inferloop.core.errors import InvalidInput, Unavailable
 from inferloop.core.protocols import Delivery, Sink
 from inferloop.streams.contexts import SinkContext
+from inferloop.streams.delivery.reaching import reached
 
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
 
@@ -52,7 +53,7 @@ class SqliteSink(Sink):
     async def open(self) -> None:
         """See `Sink.open`."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"sqlite-{self._name}")
-        await self._run(self._connect)
+        await reached(lambda: self._run(self._connect), part=f"sink {self._name}", url=f"file://{self._config.path.name}")
 
     async def send(self, deliveries: Sequence[Delivery]) -> None:
         """See `Sink.send`."""

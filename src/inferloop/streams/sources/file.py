@@ -74,7 +74,13 @@ class FileSource(Source):
                 raise NotFound(f"source {self._context.name!r}: no file {self._config.path}")
             log.warning("file not there yet", extra={"source": self._context.name, "path": str(self._config.path)})
             await asyncio.sleep(_POLL_S * 5)
-        await asyncio.to_thread(self._open)
+        opening = asyncio.ensure_future(asyncio.to_thread(self._open))
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:  # a thread cannot be cancelled
+            await asyncio.wait([opening])
+            await self.close()
+            raise
 
     async def read(self) -> Sequence[Message]:
         """See `Source.read`."""
