@@ -17,16 +17,19 @@ from inferloop.core.errors import InvalidInput, Unavailable
 from inferloop.core.protocols import Delivery, Sink, Source
 from inferloop.core.sample import Message
 from inferloop.streams.contexts import SourceContext
-from support.stream_worlds import Payloads, SinkWorld, SourceWorld, files, http, mqtt, nats, redis
+from support.stream_worlds import Payloads, SinkWorld, SourceWorld, files, http, kafka, mqtt, nats, redis
 
 SOURCES = {
     "file": files.file_source,
     "mqtt": mqtt.mqtt_source,
+    "kafka": kafka.kafka_source,
     "nats": nats.nats_source,
     "redis": redis.redis_source,
 }
 SINKS = {
     "webhook": http.webhook_sink,
+    "mqtt": mqtt.mqtt_sink,
+    "kafka": kafka.kafka_sink,
     "nats": nats.nats_sink,
     "redis": redis.redis_sink,
     "sqlite": files.sqlite_sink,

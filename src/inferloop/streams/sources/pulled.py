@@ -56,7 +56,12 @@ class PulledSource(Source, abc.ABC):
 
     async def open(self) -> None:
         """See `Source.open`."""
-        await self._reach()
+        try:
+            await self._reach()
+        except BaseException:
+            self._closing = True
+            await self._disconnect()
+            raise
         self._start()
 
     async def read(self) -> Sequence[Message]:
@@ -122,11 +127,7 @@ class PulledSource(Source, abc.ABC):
         """Tell the broker that these are not worked on any more."""
 
     async def _reach(self) -> None:
-        try:
-            await reached(self._connect, part=f"source {self._name}", url=self._url)
-        except BaseException:
-            await self._disconnect()
-            raise
+        await reached(self._connect, part=f"source {self._name}", url=self._url)
 
     def _start(self) -> None:
         works = [self._fetch_for_ever()] + ([self._keep_for_ever()] if self._keep_s else [])
