@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from inferloop.data.config import Duration, Rate
+from inferloop.data.config import Duration, Rate, Size
 
 NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME)]
@@ -17,7 +18,7 @@ SOURCE_KEYS = ("rate", "buffer", "when_full")
 SINK_KEYS = ("required",)
 MOST_REMEMBERED = 10_000
 """Messages that a rule remembers of one key: its state is written with every decision that changes it."""
-LATER = ("window", "outbox")
+LATER = ("window",)
 """Keys of the grammar that this version does not offer."""
 
 
@@ -175,6 +176,27 @@ class SinkCommon(Section):
     required: bool = True
 
 
+class OutboxFile(Section):
+    """Where the outbox is; the file is made if it is not there."""
+
+    path: Path
+
+
+class OutboxSection(Section):
+    """Store and forward: a message is done when what it led to is in a file; that is sent when the other side is there.
+
+    Attributes:
+        max_size: of everything that waits, in bytes.
+        max_age: what waited longer becomes a dead letter; None for ever.
+        when_full: hold up the sources, or drop what waits longest, counted.
+    """
+
+    sqlite: OutboxFile
+    max_size: Annotated[Size, Field(ge=4096)] = 2 * 10**9
+    max_age: Annotated[Duration, Field(gt=0)] | None = None
+    when_full: Literal["block", "drop_oldest"] = "block"
+
+
 class PipelineCommon(Section):
     """The keys of a pipeline file that are always the same."""
 
@@ -182,4 +204,5 @@ class PipelineCommon(Section):
     model: ModelSection
     match: Literal["first", "all"] = "first"
     rules: Annotated[tuple[RuleSection, ...], AfterValidator(_some)]
+    outbox: OutboxSection | None = None
     tests: tuple[TestSection, ...] = ()

@@ -102,9 +102,13 @@ class Dispatcher:
 
     def confirmed(self, parcel: Parcel) -> None:
         """See `Outcome.confirmed`."""
-        self._counters.confirmed(parcel.sink)
         self._finish(parcel)
-        self._emit(EventKind.DELIVERED, parcel, "")
+        if self._lanes[parcel.sink].stores:
+            self._counters.stored[parcel.sink] += 1
+            self._emit(EventKind.STORED, parcel, "")
+        else:
+            self._counters.confirmed(parcel.sink)
+            self._emit(EventKind.DELIVERED, parcel, "")
 
     async def refused(self, parcel: Parcel, reason: str) -> None:
         """See `Outcome.refused`."""

@@ -23,6 +23,7 @@ class EventKind(StrEnum):
     REJECTED = "rejected"
     REDELIVERED = "redelivered"
     DELIVERED = "delivered"
+    STORED = "stored"
     GAVE_UP = "gave_up"
     ACKNOWLEDGED = "acknowledged"
 
@@ -33,7 +34,7 @@ class PipelineEvent:
 
     Attributes:
         kind: `decided` (a Decision is in the journal), `rejected` (a dead letter is), `redelivered` (it was decided before),
-            `delivered` and `gave_up` (one sink), `acknowledged` (done).
+            `delivered`, `stored` (in the outbox) and `gave_up` (one sink), `acknowledged` (done).
         rule: the rules that matched; empty if none did.
         reason: why nothing is sent, or why it was rejected.
         sinks: those that the decision goes to; for `delivered` and `gave_up` the one sink.
@@ -66,7 +67,8 @@ class Summary:
 
     Attributes:
         redelivered: messages whose decision existed already.
-        delivered: confirmed effects by sink; `refused` and `failed` those that a sink refused for good or an optional sink lost.
+        delivered: confirmed effects by sink; `refused` and `failed` those that a sink refused for good or an optional sink lost;
+            `stored` those that the outbox took, to be delivered later.
         rules: decisions by rule; `reasons`: decisions that do not act, and dead letters, by reason.
         recovered: decisions of an earlier run whose effects were still to be delivered.
         p50_ms: from arrival to acknowledgement, of the last 100,000 messages.
@@ -80,6 +82,7 @@ class Summary:
     recovered: int
     acknowledged: int
     delivered: Mapping[str, int]
+    stored: Mapping[str, int]
     refused: Mapping[str, int]
     failed: Mapping[str, int]
     retries: Mapping[str, int]
@@ -103,6 +106,7 @@ class Counters:
         self._deliveries: dict[str, PrometheusCounter] = {}
         self.messages = self.decisions = self.dead_letters = self.redelivered = self.recovered = self.acknowledged = 0
         self.delivered: Counter[str] = Counter()
+        self.stored: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self.retries: Counter[str] = Counter()
@@ -171,6 +175,7 @@ class Counters:
             recovered=self.recovered,
             acknowledged=self.acknowledged,
             delivered=dict(self.delivered),
+            stored=dict(self.stored),
             refused=dict(self.refused),
             failed=dict(self.failed),
             retries=dict(self.retries),

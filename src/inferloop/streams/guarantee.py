@@ -80,8 +80,11 @@ def _promise(spec: PipelineSpec, source: Source, sink: Sink) -> tuple[Promise, s
         return Promise.AT_LEAST_ONCE, "messages have no id and the source has no durable position: a redelivery is decided anew"
     if not sink.idempotent:
         return Promise.AT_LEAST_ONCE, "the sink takes no key: after a crash the last deliveries may come twice"
+    if spec.outbox is not None and spec.outbox.when_full == "drop_oldest":
+        return Promise.AT_MOST_ONCE, "a full outbox drops what waits longest"
     identity = "message id" if has_ids(spec) else "position"
-    return Promise.EFFECT_ONCE, f"acknowledged after the sink confirmed; decided once by {identity}; the sink drops a key it has"
+    when = "the sink confirmed" if spec.outbox is None else "the outbox has it on disk"
+    return Promise.EFFECT_ONCE, f"acknowledged after {when}; decided once by {identity}; the sink drops a key it has"
 
 
 def has_ids(spec: PipelineSpec) -> bool:
@@ -102,5 +105,7 @@ def _notes(spec: PipelineSpec, sources: list[tuple[Part, Source]], sinks: list[t
             yield f"sink {part.name}: {getattr(sink, 'caveat', '')}"
     if getattr(spec.message.config, "key", None) is None and any("key" in rule.counts_by for rule in spec.rules):
         yield "message.key is not declared: stateful rules count over all messages together"
+    if spec.outbox is not None and spec.outbox.max_age is not None:
+        yield f"outbox: what waited for more than {spec.outbox.max_age:g} s becomes a dead letter"
     if spec.dead_letter is None:
         yield f"no {DEAD_LETTER}: messages that cannot be decided go to a file under INFERLOOP_HOME"

@@ -22,6 +22,7 @@ from inferloop.streams.config import (
     SINK_KEYS,
     SOURCE_KEYS,
     ModelSection,
+    OutboxSection,
     PipelineCommon,
     RuleSection,
     Section,
@@ -70,6 +71,7 @@ class PipelineSpec:
     rules: tuple[RuleSection, ...]
     sinks: tuple[Part, ...]
     dead_letter: Part | None
+    outbox: OutboxSection | None
     tests: tuple[TestSection, ...]
     kinds: Mapping[str, str]
 
@@ -193,6 +195,7 @@ def _assemble(content: Mapping[str, Any], checked: Any, where: str, problems: li
         rules=checked.rules,
         sinks=tuple(_parts(content.get("sinks", {}), checked.sinks, SINK_KEYS)),
         dead_letter=_part(DEAD_LETTER, content[DEAD_LETTER], dead, SINK_KEYS) if dead is not None else None,
+        outbox=checked.outbox,
         tests=checked.tests,
         kinds=dict(codec.fields()),
     )

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from inferloop.streams.ownership import owned
 from inferloop.streams.rules.memory import Memory
 from inferloop.streams.runner import Parts, Runner
 from inferloop.streams.scoring import Predicts, Scorer
+from inferloop.streams.storing import ForwardingReport, behind, outbox_of
 from inferloop.streams.testing import TestResult, check_tests, run_tests
 
 log = logging.getLogger(__name__)
@@ -147,6 +148,7 @@ class Pipeline:
         try:
             async with contextlib.AsyncExitStack() as stack:
                 parts = await self._parts(thread, router, ledger, observer, sources, sinks, clock)
+                parts = await self._with_outbox(stack, parts, counters)
                 if await _open_all(stack, parts, stopped):
                     await Runner(self.spec, parts, counters).run(stopped, drain_s=drain_s)
             await _flush(thread, drain_s)
@@ -177,6 +179,16 @@ class Pipeline:
             observer=observer,
             clock=clock,
         )
+
+    async def _with_outbox(self, stack: contextlib.AsyncExitStack, parts: Parts, counters: Counters) -> Parts:
+        section = self.spec.outbox
+        if section is None:
+            return parts
+        outbox = outbox_of(section, self.name, parts.clock)
+        stack.push_async_callback(outbox.close)
+        await outbox.open()
+        report = ForwardingReport(self.name, counters, parts.observer)
+        return replace(parts, sinks=behind(outbox, section, parts.sinks, report, parts.clock))
 
     def _context(self, part: Part, state: Mapping[str, bytes], positions: dict[str, bytes]) -> SourceContext:
         name = f"{_POSITION}{part.name}"

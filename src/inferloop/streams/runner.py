@@ -27,6 +27,7 @@ from inferloop.data.ledger.records import DecisionRecord
 from inferloop.streams.compiling import fields_read
 from inferloop.streams.deciding import Decider, Draft
 from inferloop.streams.delivery.acks import AckSequencer
+from inferloop.streams.delivery.forwarding import ForwardingSink
 from inferloop.streams.delivery.lane import Lane
 from inferloop.streams.dispatch import Dispatcher
 from inferloop.streams.events import Counters, EventKind, Observer, PipelineEvent
@@ -117,7 +118,7 @@ class Runner:
         self, stages: Sequence[asyncio.Task[None]], service: Sequence[asyncio.Task[None]], stop: asyncio.Event, limit_s: float
     ) -> bool:
         """Finish what was read; without a limit until `stop` is set, also where the sources ended by themselves."""
-        finishing = asyncio.create_task(self._finished(stages))
+        finishing = asyncio.create_task(self._finished(stages, stop))
         try:
             await self._first(asyncio.shield(finishing), stop.wait(), service)
             async with asyncio.timeout(limit_s):
@@ -131,12 +132,14 @@ class Runner:
             await asyncio.gather(finishing, return_exceptions=True)
         return True
 
-    async def _finished(self, stages: Sequence[asyncio.Task[None]]) -> None:
+    async def _finished(self, stages: Sequence[asyncio.Task[None]], stop: asyncio.Event) -> None:
         await asyncio.gather(*stages)
         await self._dispatcher.wait_idle()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_OPTIONAL_DRAIN_S):
                 await asyncio.gather(*(lane.wait_idle() for lane in self._lanes.values() if not lane.required))
+        if not stop.is_set():  # the sources ended by themselves: somebody waits for the effects
+            await asyncio.gather(*(lane.sink.drained() for lane in self._lanes.values() if isinstance(lane.sink, ForwardingSink)))
 
     async def _first(self, one: Awaitable[Any], other: Awaitable[Any], watched: Sequence[asyncio.Task[None]]) -> None:
         """Wait for either; a watched task that ends with an error ends the run with it."""

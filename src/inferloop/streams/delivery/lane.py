@@ -50,6 +50,7 @@ class Lane:
         self.name = name
         self.required = required
         self.sink = sink
+        self.stores = bool(getattr(sink, "stores", False))
         self._outcome = outcome
         self._last = last
         self._backoff = Backoff(clock=clock)

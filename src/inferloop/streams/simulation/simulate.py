@@ -83,7 +83,7 @@ class _Run:
 
     def __init__(self, spec: PipelineSpec, world: World, folder: Path) -> None:
         named = has_ids(spec)
-        self._spec = replace(spec, codec=SimulatedCodec(spec.kinds, has_ids=named))
+        self._spec = replace(spec, codec=SimulatedCodec(spec.kinds, has_ids=named), outbox=None)
         self._world = world
         self._journal = folder / "journal.db"
         made = [(part, make_source(part, SourceContext(spec.name, part.name))) for part in spec.sources]
