@@ -74,7 +74,7 @@ def _fill(folder: Path) -> None:
 
 
 def _pipeline(folder: Path) -> Path:
-    path = stage.pipeline(folder, "mqtt://127.0.0.1:1883", acts=True)
+    path = stage.pipeline(folder, stage.mqtt("mqtt://127.0.0.1:1883"), acts=True)
     content = yaml.safe_load(path.read_text())
     vote, cooldown = {"of": OF, "need": NEED}, f"{COOLDOWN_S:g}s"
     content["rules"] = [{"name": "hot", "label": "hot", "above": ABOVE, "vote": vote, "cooldown": cooldown, "send": ["out"]}]

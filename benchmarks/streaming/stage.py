@@ -7,6 +7,7 @@ import random
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -62,12 +63,17 @@ def messages(count: int) -> list[bytes]:
     ]
 
 
-def pipeline(folder: Path, url: str, *, acts: bool, in_flight: int = 2048) -> Path:
+def mqtt(url: str) -> dict[str, Any]:
+    """The source that most measurements use."""
+    return {"mqtt": {"url": url, "topics": [TOPIC], "client_id": CLIENT, "in_flight": 2048}}
+
+
+def pipeline(folder: Path, source: dict[str, Any], *, acts: bool) -> Path:
     """The file: every hot message goes to a file; with `acts` false nothing goes anywhere."""
     rule = {"name": "hot", "label": "hot", "above": 0.3 if acts else 2.0, "send": ["out"]}
     content = {
         "pipeline": "plant",
-        "sources": {"plant": {"mqtt": {"url": url, "topics": [TOPIC], "client_id": CLIENT, "in_flight": in_flight}}},
+        "sources": {"plant": source},
         "message": {
             "json": {"id": "$.id", "key": "$.device", "time": "$.at", "fields": {"values": {"path": "$.values", "type": "array"}}}
         },

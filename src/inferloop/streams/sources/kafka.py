@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +30,8 @@ Partition = tuple[str, int]
 _CONNECT_S = 5.0
 _WAIT_S = 0.2
 _MOST_A_FETCH = 1000
+_COMMIT_MS = 50
+"""Acknowledgements are collected and told to the brokers so often; after a kill what was acknowledged since then comes again."""
 _KEEP_S = 30.0
 """A consumer that does not ask for five minutes is put out of its group; one that waits for a sink asks without taking."""
 
@@ -77,6 +81,8 @@ class KafkaSource(PulledSource):
         self._turn = 0
         self._paused: list[TopicPartition] = []
         self._early: list[Record] = []
+        self._done: dict[Partition, int] = {}
+        self._lock = threading.Lock()
 
     async def _connect(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -84,7 +90,8 @@ class KafkaSource(PulledSource):
         settings = {
             **self._config.client(),
             "group.id": self._group,
-            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.commit.interval.ms": _COMMIT_MS,
             "auto.offset.reset": "earliest",
             "session.timeout.ms": int(self._config.session_timeout * 1000),
             "error_cb": lambda error: log.warning("kafka", extra={"source": self._name, "reason": error.str()}),
@@ -110,8 +117,10 @@ class KafkaSource(PulledSource):
             self._turns[each.topic, each.partition] = self._turn
         log.info("partitions assigned", extra={"source": self._name, "partitions": len(partitions)})
 
-    def _on_revoked(self, _consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+    def _on_revoked(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         """From here on another process answers for them; what we hold of them is not ours to acknowledge."""
+        with contextlib.suppress(KafkaException):  # they were lost already
+            self._store_offsets(consumer)
         for each in partitions:
             self._turns.pop((each.topic, each.partition), None)
         log.info("partitions revoked", extra={"source": self._name, "partitions": len(partitions)})
@@ -137,6 +146,7 @@ class KafkaSource(PulledSource):
         return [self._message(record, now) for record in records]
 
     def _consume(self, consumer: Consumer, most: int) -> list[Record]:
+        self._store_offsets(consumer)
         if self._paused:
             consumer.resume([each for each in self._paused if (each.topic, each.partition) in self._turns])
             self._paused = []
@@ -168,26 +178,25 @@ class KafkaSource(PulledSource):
         return Message(payload, self._name, now, topic=topic, position=f"{number}:{offset}", headers=headers, token=token)
 
     async def _confirm(self, messages: Sequence[Message]) -> None:
-        reached: dict[Partition, int] = {}
-        for message in messages:
-            token = message.token
-            if isinstance(token, _Token) and self._is_ours(token):
-                reached[token.partition] = max(reached.get(token.partition, 0), token.offset + 1)
-        consumer = self._consumer
-        if not reached or consumer is None:
-            return
-        try:
-            consumer.commit(
-                offsets=[TopicPartition(*partition, offset) for partition, offset in reached.items()], asynchronous=True
-            )
-        except KafkaException as error:
-            raise Unavailable(error_of(f"source {self._name!r}", error).message) from error
+        """Note how far each partition is done; the client's thread tells it, for while it waits for messages it waits for all."""
+        with self._lock:
+            for message in messages:
+                token = message.token
+                if isinstance(token, _Token) and self._is_ours(token):
+                    self._done[token.partition] = max(self._done.get(token.partition, 0), token.offset + 1)
+
+    def _store_offsets(self, consumer: Consumer) -> None:
+        with self._lock:
+            done, self._done = self._done, {}
+        if done:
+            consumer.store_offsets(offsets=[TopicPartition(*partition, offset) for partition, offset in done.items()])
 
     async def _keep(self, messages: Sequence[Message]) -> None:  # noqa: ARG002  # the whole partition is kept
         if not self._has_room.is_set():
             await self._on_thread(self._show_life)
 
     def _show_life(self, consumer: Consumer) -> None:
+        self._store_offsets(consumer)
         self._paused = consumer.assignment()
         consumer.pause(self._paused)
         record = consumer.poll(0)
@@ -198,12 +207,17 @@ class KafkaSource(PulledSource):
         consumer, thread = self._consumer, self._thread
         if consumer is not None and thread is not None:
             try:
+                await self._on_thread(self._store_offsets)
+            except Unavailable as error:
+                log.debug("kafka", extra={"source": self._name, "reason": error.message})
+            try:
                 await asyncio.get_running_loop().run_in_executor(thread, consumer.close)
             except (KafkaException, RuntimeError) as error:
                 log.debug("kafka", extra={"source": self._name, "reason": str(error)})
         self._consumer = None
         self._turns.clear()
         self._early.clear()
+        self._done.clear()
         if thread is not None and self._closing:
             self._thread = None
             thread.shutdown()
