@@ -5,6 +5,8 @@ import io
 import json
 import wave
 
+import cbor2
+import msgpack
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -37,12 +39,18 @@ FIELDS = {
     "json": {"a": "$.a", "b": {"path": "$.b", "type": "number"}, "c": {"path": "$.c", "type": "array"}, "d": "$..d"},
     "csv": {"a": "a", "b": {"column": "b", "type": "number"}},
 }
+DOCUMENT = {"id": "m1", "t": 1.5, "a": "x", "b": 2, "c": [1, None], "d": True}
 OPTIONS = {
+    "cbor": {"id": "$.id", "time": "$.t", "fields": FIELDS["json"]},
+    "msgpack": {"id": "$.id", "time": "$.t", "fields": FIELDS["json"]},
     "json": {"id": "$.id", "time": "$.t", "fields": FIELDS["json"]},
     "csv": {"fields": FIELDS["csv"], "columns": ["a", "b"]},
 }
 GOOD = {
-    "json": json.dumps({"id": "m1", "t": 1.5, "a": "x", "b": 2, "c": [1, None], "d": True}).encode(),
+    "json": json.dumps(DOCUMENT).encode(),
+    "cbor": cbor2.dumps(DOCUMENT),
+    "msgpack": msgpack.packb(DOCUMENT),
+    "bytes": b"\x00\xff",
     "csv": b'"x\ny",2\n',
     "text": "Ärger".encode(),
     "image": image(),

@@ -34,6 +34,9 @@ TABLE: dict[str, dict[str, Plugin]] = {
     },
     "codecs": {
         "json": Plugin("inferloop.data.codecs.json:JsonCodec", "a JSON object, values by JSONPath"),
+        "cbor": Plugin("inferloop.data.codecs.cbor:CborCodec", "a CBOR map, values by JSONPath", "codecs"),
+        "msgpack": Plugin("inferloop.data.codecs.msgpack:MsgpackCodec", "a MessagePack map, values by JSONPath"),
+        "bytes": Plugin("inferloop.data.codecs.bytes:BytesCodec", "the payload as it is"),
         "text": Plugin("inferloop.data.codecs.text:TextCodec", "the payload is the text"),
         "csv": Plugin("inferloop.data.codecs.csv:CsvCodec", "one row of a CSV file"),
         "image": Plugin("inferloop.data.codecs.image:ImageCodec", "the payload is a JPEG, PNG or other image"),

@@ -131,8 +131,16 @@ def _identity_part(value: Any, what: str, place: str) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """The kind of a JSON value in words, without the value."""
-    names = {bool: "true or false", str: "text", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    """The kind of a value of a document in words, without the value."""
+    names = {
+        bool: "true or false",
+        str: "text",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "an object",
+        bytes: "bytes",
+    }
     return names.get(type(value), "null" if value is None else type(value).__name__)
 
 
