@@ -58,7 +58,7 @@ GOOD = {
     "cloudevents": json.dumps(
         {"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "time": "2026-01-01T00:00:00Z", "data": DOCUMENT}
     ).encode(),
-    "sparkplug": b"\x08\xe8\x07\x12\x0f\x0a\x04temp\x20\x0a\x69" + struct.pack("<d", 20.5) + b"\x18\x05",
+    "sparkplug": b"\x08\xe8\x07\x12\x11\x0a\x04temp\x20\x0a\x69" + struct.pack("<d", 20.5) + b"\x18\x05",
     "bytes": b"\x00\xff",
     "csv": b'"x\ny",2\n',
     "text": "Ärger".encode(),

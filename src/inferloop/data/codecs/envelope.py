@@ -141,7 +141,8 @@ def kind_of(value: Any) -> str:
         dict: "an object",
         bytes: "bytes",
     }
-    return names.get(type(value), "null" if value is None else type(value).__name__)
+    other = {"NoneType": "null", "ndarray": "an array"}
+    return names.get(type(value)) or other.get(type(value).__name__, type(value).__name__)
 
 
 def _number(value: Any) -> float | None:

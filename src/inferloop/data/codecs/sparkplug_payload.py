@@ -39,6 +39,7 @@ _ARRAYS = {
     DataType.UInt8Array: "<u1", DataType.UInt16Array: "<u2", DataType.UInt32Array: "<u4", DataType.UInt64Array: "<u8",
     DataType.FloatArray: "<f4", DataType.DoubleArray: "<f8", DataType.DateTimeArray: "<u8",
 }  # fmt: skip
+_NOT_READ = (DataType.DataSet, DataType.Template, DataType.PropertySet, DataType.PropertySetList, DataType.StringArray)
 _COMPRESSED = b"SPBV1.0_COMPRESSED"
 
 
@@ -74,12 +75,12 @@ def metric_value(metric: Any, name: str, datatype: DataType | None) -> Any:
     Raises:
         InvalidInput: a datatype that is not read, or bytes that are not what it says.
     """
-    form = next((form for form in _VALUES if metric.HasField(form)), None)
-    if metric.is_null or (form is None and not metric.datatype):
-        return None
     said = _datatype(metric.datatype, name) if metric.datatype else datatype
-    if form is None:
-        raise InvalidInput(f"field {name!r} has a value of the datatype {said.name if said else 'unknown'}, which is not read")
+    if said in _NOT_READ and not metric.is_null:
+        raise InvalidInput(f"field {name!r} has a value of the datatype {said.name}, which is not read")
+    form = next((form for form in _VALUES if metric.HasField(form)), None)
+    if form is None or metric.is_null:
+        return None
     value = getattr(metric, form)
     if form in ("int_value", "long_value"):
         return float(_whole(value, said, 32 if form == "int_value" else 64))
@@ -122,8 +123,6 @@ def _text(value: bytes, what: str) -> str:
 def _of_bytes(value: bytes, datatype: DataType | None, name: str) -> Any:
     if datatype is DataType.BooleanArray:
         return _bits(value, name)
-    if datatype is DataType.StringArray:
-        raise InvalidInput(f"field {name!r} has a value of the datatype StringArray, which is not read")
     if datatype not in _ARRAYS:
         return value
     dtype = np.dtype(_ARRAYS[datatype])
