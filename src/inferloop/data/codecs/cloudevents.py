@@ -62,18 +62,18 @@ class CloudEventsCodec(Codec):
         """Options of the codec `cloudevents`.
 
         Attributes:
-            data: the codec that reads the event's data, with its options: `{json: {fields: ...}}`. Where it gives an id, a key
-                or a time of its own, that goes before the defaults here.
-            id: the attribute of the message's identity, or a list, which joins them; by default `[source, id]`.
-            key: what state and order belong to, e.g. `partitionkey`; by default `subject` where the event has one.
+            data: the codec that reads the event's data, with its options: `{json: {fields: ...}}`. An id, a key or a time
+                that it gives goes before the defaults here.
+            id: the attribute of the message's identity; a list of attributes joins their values.
+            key: what state and order belong to, e.g. `partitionkey`; an event without `subject` has none.
             fields: attributes of the event that are fields of the Sample, by field name.
         """
 
         model_config = FROZEN
 
         data: Annotated[dict[str, Any], pydantic.AfterValidator(_checked_choice)]
-        id: Attribute | Attributes | Origin | None = None
-        key: Attribute | Attributes | Origin | None = None
+        id: Attribute | Attributes | Origin = ["source", "id"]
+        key: Attribute | Attributes | Origin = "subject"
         fields: dict[str, Attribute] = {}
 
     def __init__(self, config: Config) -> None:
@@ -90,13 +90,19 @@ class CloudEventsCodec(Codec):
         return replace(
             sample,
             fields={**sample.fields, **taken},
-            id=_joined(self._config.id, "id", attributes, message)
-            or sample.id
-            or _joined(["source", "id"], "id", attributes, message),
-            key=_joined(self._config.key, "key", attributes, message) or sample.key or attributes.get("subject", ""),
+            id=self._own("id", sample.id) or _joined(self._config.id, "id", attributes, message),
+            key=self._own("key", sample.key) or self._key(attributes, message),
             time=_moment(attributes) if sample.time is None else sample.time,
             raw=message.payload,
         )
+
+    def _own(self, option: str, value: str) -> str:
+        """What the inner codec gave, unless the options say something else."""
+        return "" if option in self._config.model_fields_set else value
+
+    def _key(self, attributes: Mapping[str, str], message: Message) -> str:
+        is_said = "key" in self._config.model_fields_set
+        return _joined(self._config.key, "key", attributes, message) if is_said else attributes.get("subject", "")
 
     def fields(self) -> Mapping[str, str]:
         """See `Codec.fields`."""
@@ -191,9 +197,7 @@ def _check(event: _Event) -> None:
         raise InvalidInput("the event has no data")
 
 
-def _joined(names: str | list[str] | Origin | None, what: str, attributes: Mapping[str, str], message: Message) -> str:
-    if names is None:
-        return ""
+def _joined(names: str | list[str] | Origin, what: str, attributes: Mapping[str, str], message: Message) -> str:
     if isinstance(names, Origin):
         return identity([(names.read(message), str(names))], what)
     chosen = [names] if isinstance(names, str) else names

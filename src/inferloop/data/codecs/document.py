@@ -36,6 +36,7 @@ class FieldConfig(FieldOptions):
         header: the header that holds it, as text.
         topic: the level of the topic that holds it, counted from 0 (-1 is the last).
         type: `bytes` takes base64 where the payload is JSON; `any` takes what comes.
+        default: what stands for it where it is missing.
         required: a message without it is refused; otherwise the Sample lacks the field.
     """
 

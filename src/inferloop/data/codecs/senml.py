@@ -31,6 +31,7 @@ class RecordConfig(FieldOptions):
         header: the header that holds it, as text.
         topic: the level of the topic that holds it, counted from 0 (-1 is the last).
         type: `array` is one also for one record.
+        default: what stands for it where it is missing.
         required: a message without it is refused; otherwise the Sample lacks the field.
     """
 

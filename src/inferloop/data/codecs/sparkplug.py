@@ -31,6 +31,7 @@ class MetricConfig(FieldOptions):
 
     Attributes:
         metric: the name of the metric.
+        default: what stands for it where it is missing.
         datatype: how numbers and bytes are read where the message does not say, as data messages may; without it, whole
             numbers are signed.
         header: the header that holds it, as text.
@@ -63,16 +64,16 @@ class SparkplugCodec(Codec):
             fields: values by field name, each the name of a metric or a mapping.
             alias: the number of each metric that comes under its alias, as the birth message declares it. A metric with an
                 alias that is not here is ignored.
-            id: by default group, node, device, `seq` and timestamp; a message without timestamp has none.
-            key: by default `GROUP/NODE/DEVICE`.
+            id: `message` joins group, node, device, `seq` and timestamp; a message without timestamp has none.
+            key: `device` is `GROUP/NODE/DEVICE`, or `GROUP/NODE` of a message of the node itself.
         """
 
         model_config = FROZEN
 
         fields: dict[str, Name | MetricConfig] = pydantic.Field(min_length=1)
         alias: dict[str, Alias] = {}
-        id: Origin | None = None
-        key: Origin | None = None
+        id: Literal["message"] | Origin = "message"
+        key: Literal["device"] | Origin = "device"
 
         @pydantic.field_validator("alias")
         @classmethod
@@ -155,5 +156,5 @@ def _identity(topic: _Topic, payload: Any) -> str:
     return identity([(topic.place, "topic"), (sequence, "seq"), (payload.timestamp, "timestamp")], "id")
 
 
-def _of(origin: Origin | None, what: str, message: Message, default: str) -> str:
-    return default if origin is None else identity([(origin.read(message), str(origin))], what)
+def _of(origin: str | Origin, what: str, message: Message, default: str) -> str:
+    return identity([(origin.read(message), str(origin))], what) if isinstance(origin, Origin) else default
