@@ -139,6 +139,7 @@ def _metric(metric: object) -> str:
 def plugins_page() -> str:
     """Every plugin of the table with its options."""
     parts = ["# Plugins\n", "`inferloop plugins` shows which are installed, those of other distributions included.\n"]
+    nested: dict[str, type[BaseModel]] = {}
     for kind, table in plugins.TABLE.items():
         if not table:
             continue
@@ -149,7 +150,21 @@ def plugins_page() -> str:
             config = getattr(plugins.load(kind, name), "Config", None)
             if inspect.isclass(config) and issubclass(config, BaseModel) and config.model_fields:
                 parts += [*_fields(config), ""]
+                nested.update({model.__name__: model for model in _nested(config)})
+    parts.append("## Mappings in options\n")
+    for name, model in sorted(nested.items()):
+        parts += [f"### {name}\n\n{_cell((model.__doc__ or '').splitlines()[0])}\n", *_fields(model), ""]
     return "\n".join(parts)
+
+
+def _nested(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """The models that the fields of a model take."""
+    types = [field.annotation for field in model.model_fields.values()]
+    while types:
+        annotation = types.pop()
+        types += get_args(annotation)
+        if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+            yield annotation
 
 
 def pipeline_page() -> str:

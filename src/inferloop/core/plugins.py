@@ -34,6 +34,12 @@ TABLE: dict[str, dict[str, Plugin]] = {
     },
     "codecs": {
         "json": Plugin("inferloop.data.codecs.json:JsonCodec", "a JSON object, values by JSONPath"),
+        "cbor": Plugin("inferloop.data.codecs.cbor:CborCodec", "a CBOR map, values by JSONPath", "codecs"),
+        "msgpack": Plugin("inferloop.data.codecs.msgpack:MsgpackCodec", "a MessagePack map, values by JSONPath"),
+        "senml": Plugin("inferloop.data.codecs.senml:SenmlCodec", "a SenML pack in JSON, or in CBOR with the package cbor2"),
+        "cloudevents": Plugin("inferloop.data.codecs.cloudevents:CloudEventsCodec", "a CloudEvent, its data by another codec"),
+        "sparkplug": Plugin("inferloop.data.codecs.sparkplug:SparkplugCodec", "metrics of a Sparkplug B message"),
+        "bytes": Plugin("inferloop.data.codecs.bytes:BytesCodec", "the payload as it is"),
         "text": Plugin("inferloop.data.codecs.text:TextCodec", "the payload is the text"),
         "csv": Plugin("inferloop.data.codecs.csv:CsvCodec", "one row of a CSV file"),
         "image": Plugin("inferloop.data.codecs.image:ImageCodec", "the payload is a JPEG, PNG or other image"),

@@ -131,9 +131,18 @@ def _identity_part(value: Any, what: str, place: str) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """The kind of a JSON value in words, without the value."""
-    names = {bool: "true or false", str: "text", int: "a number", float: "a number", list: "a list", dict: "an object"}
-    return names.get(type(value), "null" if value is None else type(value).__name__)
+    """The kind of a value of a document in words, without the value."""
+    names = {
+        bool: "true or false",
+        str: "text",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "an object",
+        bytes: "bytes",
+    }
+    other = {"NoneType": "null", "ndarray": "an array"}
+    return names.get(type(value)) or other.get(type(value).__name__, type(value).__name__)
 
 
 def _number(value: Any) -> float | None:
