@@ -1,6 +1,6 @@
 """Streams: what survives a simulated world of failures, and how fast messages become decisions.
 
-`python benchmarks/streams.py [PART ...]` measures some parts only: sim, speed, paced, cel, replay.
+`python benchmarks/streams.py [PART ...]` measures some parts only: sim, speed, paced, outage, fleet, cel, replay.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from inferloop.streams.expressions import compile_expression
 
 sys.path.insert(0, str(ROOT / "tests"))
 
-from streaming import rates, replay
+from streaming import fleet, outage, rates, replay
 from support.broker import Mosquitto
 
 BENCH = "make bench-streams"
@@ -46,7 +46,15 @@ sinks:
 
 
 def main() -> None:
-    parts = {"sim": simulation, "speed": speed, "paced": paced, "cel": expressions, "replay": history}
+    parts = {
+        "sim": simulation,
+        "speed": speed,
+        "paced": paced,
+        "outage": uplink,
+        "fleet": endpoints,
+        "cel": expressions,
+        "replay": history,
+    }
     rows = [row for name in sys.argv[1:] or parts for row in parts[name]()]
     write("streams", rows)
     sys.exit(0 if all(row.met is not False for row in rows) else 1)
@@ -122,6 +130,25 @@ def paced() -> list[Row]:
         judged("paced_p99_ms", round(delays["p99_ms"], 1), "ms", goal="<= 50", command=BENCH),
         judged("drain_s", round(stopped_s, 2), "s", goal="< 5", command=BENCH),
     ]
+
+
+def uplink() -> list[Row]:
+    """500 messages a second, and a minute without uplink: the outbox drains while live ones come."""
+    found = outage.measured()
+    return [
+        judged("drain_x", round(found["drain_x"], 1), "x live rate", goal=">= 5", command=BENCH),
+        judged("outage_waited", found["waited"], "deliveries", goal="", command=BENCH),
+        judged("outage_lost", found["lost"], "messages", goal="== 0", command=BENCH),
+        judged("outage_double_effects", found["double"], "messages", goal="== 0", command=BENCH),
+        judged("outage_out_of_order", found["out_of_order"], "messages", goal="== 0", command=BENCH),
+    ]
+
+
+def endpoints() -> list[Row]:
+    """10,000 virtual endpoints for ten minutes, with three kills of the pipeline."""
+    found = fleet.measured()
+    goals = {"fleet_lost": "== 0", "fleet_double_effects": "== 0", "fleet_double_decisions": "== 0"}
+    return [judged(name, value, "messages", goal=goals.get(name, ""), command=BENCH) for name, value in found.items()]
 
 
 def expressions() -> list[Row]:

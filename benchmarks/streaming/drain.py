@@ -18,6 +18,7 @@ from bare import BARE
 from watch import Watch
 
 from inferloop.core.bundle import MODEL
+from inferloop.core.collector import calm_collector
 from inferloop.core.protocols import Source
 from inferloop.core.sample import Message
 from inferloop.data.journal import Journal
@@ -67,6 +68,7 @@ async def ours(folder: Path, count: int) -> None:
     with Registry() as registry, Journal(folder / "journal.db") as journal, Ledger(folder / "ledger.db") as ledger:
         async with Router(registry, ledger=ledger) as router:
             await router.open([pipeline.spec.model.ref])
+            calm_collector()
             await pipeline.run(router=router, journal=journal, ledger=ledger, stop=stop, sources={part.name: source})
 
 

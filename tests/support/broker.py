@@ -104,6 +104,7 @@ class Publisher:
     """A connected publisher of QoS 1 messages."""
 
     def __init__(self, port: int) -> None:
+        self._last: paho.MQTTMessageInfo | None = None
         self._client = paho.Client(CallbackAPIVersion.VERSION2)
         self._client.max_inflight_messages_set(1000)
         self._client.max_queued_messages_set(0)
@@ -119,7 +120,12 @@ class Publisher:
 
     def send(self, topic: str, payload: bytes) -> None:
         """Publish one without waiting for the broker."""
-        self._client.publish(topic, payload, qos=1)
+        self._last = self._client.publish(topic, payload, qos=1)
+
+    def finish(self) -> None:
+        """Wait until the broker has confirmed what was sent."""
+        if self._last is not None:
+            self._last.wait_for_publish(60)
 
     def close(self) -> None:
         """Disconnect."""

@@ -52,6 +52,7 @@ async def _run(pipeline: Pipeline, model_from: Path | None, journal_at: Path | N
     import asyncio
     from contextlib import ExitStack
 
+    from inferloop.core.collector import calm_collector
     from inferloop.data.journal import Journal, journal_path
     from inferloop.data.ledger.ledger import Ledger, ledger_path
     from inferloop.prediction.router import Router
@@ -65,6 +66,7 @@ async def _run(pipeline: Pipeline, model_from: Path | None, journal_at: Path | N
         book = stack.enter_context(Ledger(ledger_path())) if ledger else None
         async with Router(registry, ledger=book) as router:
             await router.open([pipeline.spec.model.ref])
+            calm_collector()
             return await pipeline.run(router=router, journal=journal, ledger=book, stop=stop, drain_s=drain_s)
 
 
@@ -100,9 +102,13 @@ def _print(summary: Summary) -> None:
         f"{summary.pipeline}: {summary.messages} messages, {summary.decisions} decisions, {summary.dead_letters} dead letters, "
         f"{summary.redelivered} came again; p50 {summary.p50_ms:.1f} ms, p99 {summary.p99_ms:.1f} ms, {summary.seconds:.1f} s"
     )
-    for sink in sorted({*summary.delivered, *summary.refused, *summary.failed}):
-        refused, failed = summary.refused.get(sink, 0), summary.failed.get(sink, 0)
-        extra = "".join(f", {count} {word}" for count, word in ((refused, "refused"), (failed, "failed")) if count)
+    for sink in sorted({*summary.delivered, *summary.stored, *summary.refused, *summary.failed}):
+        counts = (
+            (summary.stored.get(sink, 0), "stored"),
+            (summary.refused.get(sink, 0), "refused"),
+            (summary.failed.get(sink, 0), "failed"),
+        )
+        extra = "".join(f", {count} {word}" for count, word in counts if count)
         click.echo(f"  {sink}: {summary.delivered.get(sink, 0)} delivered{extra}")
     for name, count in sorted({**summary.rules, **summary.reasons}.items()):
         click.echo(f"  {name}: {count}")

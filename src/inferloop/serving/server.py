@@ -6,7 +6,6 @@ SIGTERM, SIGINT -> not ready -> no new connections -> answers that are owed -> r
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from inferloop.core.collector import calm_collector
 from inferloop.core.target import Target
 from inferloop.data.ledger.ledger import Ledger
 from inferloop.net.http_server import HttpServer
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from inferloop.serving.grpc.front_end import GrpcFrontEnd
 
 log = logging.getLogger(__name__)
-
-_COLLECT_AFTER = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +200,7 @@ def run(
     """`serve` in a process of its own: on uvloop where it is installed, the garbage collector tuned. Blocks; see `serve`."""
 
     def ready(served: Served) -> None:
-        _calm_collector()
+        calm_collector()
         if on_ready is not None:
             on_ready(served)
 
@@ -255,13 +253,6 @@ def _metrics(app: App, settings: ServeSettings) -> HttpServer | None:
         return None
     handler = metrics_only(app.handle)
     return HttpServer(handler, host=settings.host, port=port, admit=app.admit, tls=settings.tls, shared=settings.seat is not None)
-
-
-def _calm_collector() -> None:
-    """What is loaded stays: it is not looked through again and again. Requests make no cycles, so few passes are enough."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER, 20, 50)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -103,6 +103,8 @@ class Decider:
 
     def _used_up(self, works: Sequence[Work], now: float) -> AbstractSet[str]:
         """The `once_per` keys of these messages that earlier decisions used up: looked for before anything is decided."""
+        if not self._rulebook.asks_once:
+            return frozenset()
         asked = [
             once_key(self._pipeline, sink, value)
             for work in works

@@ -74,6 +74,7 @@ class Rulebook:
         self._rules = [_Rule(rule, compile_expression(rule.when, kinds, boolean=True) if rule.when else None) for rule in rules]
         self._all = match == "all"
         self._templates = templates
+        self.asks_once = any(rule.once_per is not None for rule in rules)
 
     def decide(self, scope: Mapping[str, Any], scored: Scored, memory: Memory, *, skipped: Skipped, seen: Seen) -> Verdict:
         """Decide one message and note in `memory` what it changes.
