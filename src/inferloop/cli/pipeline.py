@@ -13,6 +13,8 @@ from inferloop.cli.units import DurationType
 
 if TYPE_CHECKING:
     from inferloop.streams.loading import PipelineSpec
+    from inferloop.streams.pipeline import Pipeline
+    from inferloop.streams.redriving import LetterFile, Redriven
     from inferloop.streams.replay_report import Tally
 
 _FILE = click.argument("file", metavar="PIPELINE.yaml", type=click.Path(path_type=Path))
@@ -185,6 +187,70 @@ async def _replayed(
             tally.add(one)
             if rows is not None:
                 rows.write(line_of(one))
+
+
+@command.command()
+@_FILE
+@click.option(
+    "--from", "letters", type=click.Path(path_type=Path), help="Dead letters in this file, instead of the pipeline's own."
+)
+@click.option("--reason", default="", help="Only those whose reason contains this text; the others stay.")
+@click.option("--dry-run", is_flag=True, help="Count them by reason, and do nothing.")
+@_JSON
+@click.pass_context
+def redrive(ctx: click.Context, file: Path, letters: Path | None, reason: str, dry_run: bool, as_json: bool) -> None:
+    r"""Try the dead letters of PIPELINE.yaml once more, after what was wrong was mended.
+
+    Messages that could not be decided are decided anew; deliveries that a sink refused are sent again with the same key. The
+    pipeline must not be running. What fails again is a dead letter again: exit code 1.
+
+    \b
+    Examples:
+      inferloop pipeline redrive refunds.yaml --dry-run
+      inferloop pipeline redrive refunds.yaml --reason "field 'total'"
+    """
+    import asyncio
+    from collections import Counter
+
+    from inferloop.streams.pipeline import Pipeline
+    from inferloop.streams.redriving import LetterFile
+
+    pipeline = Pipeline.load(file)
+    source = LetterFile(pipeline.spec, letters)
+    if dry_run:
+        reasons = Counter(letter.reason for letter in source.look() if reason in letter.reason)
+        if as_json:
+            click.echo(json.dumps(reasons))
+            return
+        for text, count in reasons.most_common():
+            click.echo(f"{count:>7}  {text}")
+        return
+    result = asyncio.run(_redriven(pipeline, source, reason))
+    if as_json:
+        click.echo(json.dumps(asdict(result)))
+    else:
+        sent = "".join(f", {count} delivered to {sink}" for sink, count in result.delivered.items())
+        click.echo(
+            f"{result.letters} letters: {result.decided} decided{sent}, {result.dead} dead again, {result.kept} left as they were"
+        )
+    ctx.exit(1 if result.dead or (result.kept and not reason) else 0)
+
+
+async def _redriven(pipeline: Pipeline, source: LetterFile, reason: str) -> Redriven:
+    from contextlib import ExitStack
+
+    from inferloop.data.journal import Journal, journal_path
+    from inferloop.data.ledger.ledger import Ledger, ledger_path
+    from inferloop.prediction.router import Router
+    from inferloop.registry.registry import Registry
+    from inferloop.streams.redriving import redrive
+
+    with ExitStack() as stack:
+        registry, journal = stack.enter_context(Registry()), stack.enter_context(Journal(journal_path()))
+        ledger = stack.enter_context(Ledger(ledger_path()))
+        async with Router(registry, ledger=ledger) as router:
+            await router.open([pipeline.spec.model.ref])
+            return await redrive(pipeline, source, router=router, journal=journal, ledger=ledger, reason=reason)
 
 
 @command.command()

@@ -159,6 +159,16 @@ class Journal:
         """Those of `keys` that a decision used up before."""
         return tables.select_once(self._reader.read, pipeline, list(keys))
 
+    def reopen(self, pipeline: str, message_ids: Iterable[str]) -> int:
+        """Forget that these messages are dead letters, so that they may be decided anew; any other decision stays.
+
+        Returns:
+            How many were; one whose dead letter is still to be delivered is none.
+        """
+        self.flush()
+        with self._store.write() as connection:
+            return tables.reopen(connection, pipeline, list(message_ids))
+
     def review_add(self, items: Sequence[ReviewItem]) -> int:
         """Put items into the review queue, fsynced; an item whose key is there already is left. Returns how many are new."""
         return review.add(self._store, items)

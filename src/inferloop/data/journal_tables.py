@@ -149,6 +149,16 @@ def select_pending(read: Read, pipeline: str) -> list[StoredDecision]:
     return _decisions(read(sql, (pipeline,)))
 
 
+def reopen(connection: sqlite3.Connection, pipeline: str, message_ids: Sequence[str]) -> int:
+    """Remove the delivered decisions of these messages that are dead letters."""
+    sql = """SELECT id FROM decisions d WHERE pipeline = ? AND message_id IN (SELECT value FROM json_each(?))
+             AND reason LIKE 'dead_letter: %' AND NOT EXISTS (SELECT 1 FROM deliveries WHERE decision = d.id AND done = 0)"""
+    rows = connection.execute(sql, (pipeline, json_text(message_ids))).fetchall()
+    connection.executemany("DELETE FROM deliveries WHERE decision = ?", rows)
+    connection.executemany("DELETE FROM decisions WHERE id = ?", rows)
+    return len(rows)
+
+
 def select_once(read: Read, pipeline: str, keys: Sequence[str]) -> set[str]:
     """Those keys that are used up."""
     if not keys:
