@@ -113,6 +113,7 @@ def test_a_refused_delivery_is_sent_again_with_its_key_when_the_sink_takes_it(tm
         rest.unlink()
     path = file(tmp_path)
     done = inferloop("pipeline", "redrive", str(path), "--json")
+    assert not done.errors
     assert (done.exit_code, json.loads(done.output)["delivered"]) == (0, {"act": 1})
     with contextlib.closing(sqlite3.connect(tmp_path / "acts.db")) as database:
         assert database.execute("SELECT idempotency_key, id FROM acts").fetchall() == [(letter["key"], "m2")]

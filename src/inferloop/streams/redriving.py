@@ -13,7 +13,6 @@ import base64
 import logging
 import os
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,7 +96,7 @@ class Redriven:
     """What became of the letters: `delivered` by sink, `decided` anew, `dead` again, `kept` as they were."""
 
     letters: int = 0
-    delivered: Counter[str] = field(default_factory=Counter)
+    delivered: dict[str, int] = field(default_factory=dict)
     decided: int = 0
     dead: int = 0
     kept: int = 0
@@ -186,7 +185,7 @@ async def _send_again(spec: PipelineSpec, letters: Sequence[Letter], result: Red
         try:
             for letter in mine:
                 if await _sent(sink.send, letter):
-                    result.delivered[name] += 1
+                    result.delivered[name] = result.delivered.get(name, 0) + 1
                 else:
                     left.append(letter)
         finally:
