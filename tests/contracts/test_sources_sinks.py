@@ -17,13 +17,14 @@ from inferloop.core.errors import InvalidInput, Unavailable
 from inferloop.core.protocols import Delivery, Sink, Source
 from inferloop.core.sample import Message
 from inferloop.streams.contexts import SourceContext
-from support.stream_worlds import Payloads, SinkWorld, SourceWorld, files, http, kafka, mqtt, nats, redis
+from support.stream_worlds import Payloads, SinkWorld, SourceWorld, files, http, kafka, mqtt, nats, postgres, rabbitmq, redis
 
 SOURCES = {
     "file": files.file_source,
     "mqtt": mqtt.mqtt_source,
     "kafka": kafka.kafka_source,
     "nats": nats.nats_source,
+    "rabbitmq": rabbitmq.rabbitmq_source,
     "redis": redis.redis_source,
 }
 SINKS = {
@@ -31,6 +32,8 @@ SINKS = {
     "mqtt": mqtt.mqtt_sink,
     "kafka": kafka.kafka_sink,
     "nats": nats.nats_sink,
+    "rabbitmq": rabbitmq.rabbitmq_sink,
+    "postgres": postgres.postgres_sink,
     "redis": redis.redis_sink,
     "sqlite": files.sqlite_sink,
     "file": files.file_sink,

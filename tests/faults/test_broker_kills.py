@@ -18,16 +18,17 @@ from support.pipelines import HOT, content, message, numbers_registry, save
 from support.runs import Run, decided, wait_until
 from support.stream_worlds.kafka import Kafka
 from support.stream_worlds.nats import Nats
+from support.stream_worlds.rabbitmq import RabbitMq
 from support.stream_worlds.redis import Redis
 
-Broker = Nats | Redis | Kafka
-BROKERS: dict[str, Callable[[Path], Broker]] = {"nats": Nats, "redis": Redis, "kafka": Kafka}
+Broker = Nats | Redis | Kafka | RabbitMq
+BROKERS: dict[str, Callable[[Path], Broker]] = {"nats": Nats, "redis": Redis, "kafka": Kafka, "rabbitmq": RabbitMq}
 MESSAGES = 4000
 KILLS = 3
 IN_FLIGHT = 256
 
 
-DURABLE = pytest.mark.parametrize("broker", ["nats", "redis"], indirect=True)
+DURABLE = pytest.mark.parametrize("broker", ["nats", "redis", "rabbitmq"], indirect=True)
 """Those that keep what they confirmed when they are killed, and wait for signs of life; the Kafka of these tests does neither."""
 
 
@@ -129,7 +130,7 @@ def test_a_broker_that_is_killed_and_comes_back_loses_nothing_of_what_it_confirm
 
 @DURABLE
 def test_a_batch_that_is_held_longer_than_the_broker_waits_is_not_sent_again(tmp_path: Path, home: Path, broker: Broker) -> None:
-    short = {"ack_wait": "1s"} if isinstance(broker, Nats) else {"claim_idle": "1s"}
+    short = {"ack_wait": "1s"} if isinstance(broker, Nats) else {"claim_idle": "1s"} if isinstance(broker, Redis) else {}
     file = pipeline_file(tmp_path, broker.source(**short))
     broker.put([message(200)])
     run = Run(file)

@@ -49,6 +49,9 @@ TABLE: dict[str, dict[str, Plugin]] = {
         "mqtt": Plugin("inferloop.streams.sources.mqtt:MqttSource", "topics of an MQTT broker, acknowledged by hand"),
         "kafka": Plugin("inferloop.streams.sources.kafka:KafkaSource", "topics of Kafka, by a consumer group", "kafka"),
         "nats": Plugin("inferloop.streams.sources.nats:NatsSource", "a NATS JetStream stream", "nats"),
+        "rabbitmq": Plugin(
+            "inferloop.streams.sources.rabbitmq:RabbitSource", "a queue of RabbitMQ, acknowledged by hand", "amqp"
+        ),
         "redis": Plugin("inferloop.streams.sources.redis:RedisSource", "a Redis stream", "redis"),
         "file": Plugin("inferloop.streams.sources.file:FileSource", "the lines of a JSONL or CSV file"),
     },
@@ -57,6 +60,8 @@ TABLE: dict[str, dict[str, Plugin]] = {
         "mqtt": Plugin("inferloop.streams.sinks.mqtt:MqttSink", "a message to a topic of an MQTT broker"),
         "kafka": Plugin("inferloop.streams.sinks.kafka:KafkaSink", "a message to a topic of Kafka", "kafka"),
         "nats": Plugin("inferloop.streams.sinks.nats:NatsSink", "a message in a NATS JetStream stream, once per key", "nats"),
+        "rabbitmq": Plugin("inferloop.streams.sinks.rabbitmq:RabbitSink", "a message to an exchange of RabbitMQ", "amqp"),
+        "postgres": Plugin("inferloop.streams.sinks.postgres:PostgresSink", "a row in PostgreSQL, once per key", "postgres"),
         "redis": Plugin("inferloop.streams.sinks.redis:RedisSink", "an entry in a Redis stream, once per key", "redis"),
         "sqlite": Plugin("inferloop.streams.sinks.sqlite:SqliteSink", "a row in a SQLite table, once per key"),
         "file": Plugin("inferloop.streams.sinks.file:FileSink", "a line in a JSONL file"),
