@@ -18,8 +18,6 @@ SOURCE_KEYS = ("rate", "buffer", "when_full")
 SINK_KEYS = ("required",)
 MOST_REMEMBERED = 10_000
 """Messages that a rule remembers of one key: its state is written with every decision that changes it."""
-LATER = ("window",)
-"""Keys of the grammar that this version does not offer."""
 
 
 class Section(BaseModel):
@@ -176,6 +174,22 @@ class SinkCommon(Section):
     required: bool = True
 
 
+class WindowSection(Section):
+    """Samples of a sensor become the signal that the model asks for.
+
+    Attributes:
+        by: whose samples belong together: the key, or a field.
+        hop: values from the beginning of one window to that of the next; as many as its length for windows side by side.
+        length: values in a window; by default what the model says.
+        gap: a longer pause between two samples begins a new window; what was gathered before is left out.
+    """
+
+    by: str = "key"
+    hop: int = Field(ge=1, le=1 << 24)
+    length: int | None = Field(None, ge=1, le=1 << 24)
+    gap: Annotated[Duration, Field(gt=0)] | None = None
+
+
 class OutboxFile(Section):
     """Where the outbox is; the file is made if it is not there."""
 
@@ -204,5 +218,6 @@ class PipelineCommon(Section):
     model: ModelSection
     match: Literal["first", "all"] = "first"
     rules: Annotated[tuple[RuleSection, ...], AfterValidator(_some)]
+    window: WindowSection | None = None
     outbox: OutboxSection | None = None
     tests: tuple[TestSection, ...] = ()

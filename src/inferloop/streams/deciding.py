@@ -79,7 +79,7 @@ class Decider:
             if work.error is not None:
                 work.decision = self._rejected(work, now)
             draft.works.append(work)
-        draft.state = self._memory.take_changes()
+        draft.state = {**self._memory.take_changes(), **{work.clears: b"" for work in works if work.clears}}
         draft.once_keys = sorted(taken)
         return draft
 
@@ -100,6 +100,8 @@ class Decider:
             rest = [decision for decision in decisions if decision.message_id not in found]
             if rest:
                 self._journal.write(rest, state, draft.once_keys)
+            else:
+                self._journal.save_state(self._pipeline, state)
 
     def _used_up(self, works: Sequence[Work], now: float) -> AbstractSet[str]:
         """The `once_per` keys of these messages that earlier decisions used up: looked for before anything is decided."""

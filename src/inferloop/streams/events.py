@@ -63,9 +63,10 @@ Observer = Callable[[PipelineEvent], None]
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run did: `messages == decisions + dead_letters + redelivered` once everything that was read is done.
+    """What a run did: `messages + windows == decisions + dead_letters + redelivered` once everything that was read is done.
 
     Attributes:
+        windows: made of messages; each of them is decided as one.
         redelivered: messages whose decision existed already.
         delivered: confirmed effects by sink; `refused` and `failed` those that a sink refused for good or an optional sink lost;
             `stored` those that the outbox took, to be delivered later.
@@ -76,6 +77,7 @@ class Summary:
 
     pipeline: str
     messages: int
+    windows: int
     decisions: int
     dead_letters: int
     redelivered: int
@@ -104,6 +106,7 @@ class Counters:
         self._seconds = telemetry.DELIVERY_SECONDS.labels(pipeline)
         self._decisions: dict[str, PrometheusCounter] = {}
         self._deliveries: dict[str, PrometheusCounter] = {}
+        self.windows = 0
         self.messages = self.decisions = self.dead_letters = self.redelivered = self.recovered = self.acknowledged = 0
         self.delivered: Counter[str] = Counter()
         self.stored: Counter[str] = Counter()
@@ -169,6 +172,7 @@ class Counters:
         return Summary(
             pipeline=self._pipeline,
             messages=self.messages,
+            windows=self.windows,
             decisions=self.decisions,
             dead_letters=self.dead_letters,
             redelivered=self.redelivered,

@@ -17,7 +17,6 @@ from inferloop.core.errors import InferloopError, InvalidConfig
 from inferloop.core.protocols import Codec
 from inferloop.data.config import expand, read_yaml, validate
 from inferloop.streams.config import (
-    LATER,
     NAME,
     SINK_KEYS,
     SOURCE_KEYS,
@@ -29,6 +28,7 @@ from inferloop.streams.config import (
     SinkCommon,
     SourceCommon,
     TestSection,
+    WindowSection,
 )
 from inferloop.streams.references import check_references
 
@@ -71,6 +71,7 @@ class PipelineSpec:
     rules: tuple[RuleSection, ...]
     sinks: tuple[Part, ...]
     dead_letter: Part | None
+    window: WindowSection | None
     outbox: OutboxSection | None
     tests: tuple[TestSection, ...]
     kinds: Mapping[str, str]
@@ -95,7 +96,7 @@ def build_spec(content: Mapping[str, Any], where: str, *, offline: bool = False)
     problems: list[str] = []
     expanded = dict(content) if offline else _expanded(content, problems)
     model = _file_model(expanded, problems)
-    checked = _validated(model, {key: value for key, value in expanded.items() if key not in LATER}, problems)
+    checked = _validated(model, expanded, problems)
     spec = _assemble(expanded, checked, where, problems) if checked is not None else None
     check_references(expanded, spec.kinds if spec else None, problems)
     if problems or spec is None:
@@ -118,7 +119,6 @@ def _expanded(content: Mapping[str, Any], problems: list[str]) -> dict[str, Any]
 
 def _file_model(content: Mapping[str, Any], problems: list[str]) -> type[BaseModel]:
     """One pydantic model for the whole file, with the config of every plugin that it names."""
-    problems.extend(f"{key}: is not offered by this version" for key in LATER if key in content)
     fields: dict[str, Any] = {
         "sources": (_shelf("sources", content.get("sources"), SOURCE_KEYS, SourceCommon, problems), ...),
         "message": (_entry("codecs", content["message"], "message", (), None, problems) if "message" in content else Any, ...),
@@ -195,10 +195,28 @@ def _assemble(content: Mapping[str, Any], checked: Any, where: str, problems: li
         rules=checked.rules,
         sinks=tuple(_parts(content.get("sinks", {}), checked.sinks, SINK_KEYS)),
         dead_letter=_part(DEAD_LETTER, content[DEAD_LETTER], dead, SINK_KEYS) if dead is not None else None,
+        window=checked.window,
         outbox=checked.outbox,
         tests=checked.tests,
-        kinds=dict(codec.fields()),
+        kinds=_kinds(codec, checked, problems),
     )
+
+
+def _kinds(codec: Codec, checked: Any, problems: list[str]) -> dict[str, str]:
+    """The fields as rules see them: what a window gathers is an array there."""
+    kinds = dict(codec.fields())
+    window: WindowSection | None = checked.window
+    if window is None:
+        return kinds
+    if not checked.model.inputs:
+        problems.append("window: needs model.inputs, which says which fields it gathers")
+    if window.by != "key" and window.by not in kinds:
+        problems.append(f"window.by: no field named {window.by!r}; known: key, {', '.join(kinds)}")
+    for name in checked.model.inputs.values():
+        if kinds.get(name, "any") not in ("number", "array", "any"):
+            problems.append(f"window: field {name!r} is {kinds[name]}, a window gathers numbers")
+        kinds[name] = "array"
+    return kinds
 
 
 def _parts(content: Mapping[str, Any], checked: Any, common: tuple[str, ...]) -> Iterable[Part]:

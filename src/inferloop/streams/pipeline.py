@@ -22,6 +22,7 @@ from inferloop.streams.compiling import rulebook_of
 from inferloop.streams.contexts import SinkContext, SourceContext
 from inferloop.streams.deciding import Decider
 from inferloop.streams.events import Counters, Observer, Summary
+from inferloop.streams.gathering import Gatherer, windows_of
 from inferloop.streams.guarantee import Guarantees, guarantees, make_sink, make_source
 from inferloop.streams.journaling import JournalThread
 from inferloop.streams.loading import DEAD_LETTER, Part, PipelineSpec, build_spec, load_spec
@@ -168,6 +169,7 @@ class Pipeline:
     ) -> Parts:
         state = await thread.call(lambda: thread.journal.state(self.name))
         positions: dict[str, bytes] = {}
+        windows = windows_of(self.spec, router.bundle(self.spec.model.ref), state)
         return Parts(
             sources=[_source(part, sources.get(part.name), self._context(part, state, positions)) for part in self.spec.sources],
             sinks=self._sinks(thread, sinks),
@@ -175,6 +177,7 @@ class Pipeline:
             scorer=Scorer(router, self.spec.model, source=self.name, clock=clock),
             journal=thread,
             positions=positions,
+            gatherer=None if windows is None else Gatherer(self.name, windows, thread, clock),
             ledger=ledger,
             observer=observer,
             clock=clock,

@@ -31,6 +31,7 @@ from inferloop.streams.delivery.forwarding import ForwardingSink
 from inferloop.streams.delivery.lane import Lane
 from inferloop.streams.dispatch import Dispatcher
 from inferloop.streams.events import Counters, EventKind, Observer, PipelineEvent
+from inferloop.streams.gathering import Gatherer
 from inferloop.streams.intake import Intake
 from inferloop.streams.journaling import JournalThread
 from inferloop.streams.loading import PipelineSpec
@@ -62,6 +63,7 @@ class Parts:
     scorer: Scorer
     journal: JournalThread
     positions: dict[str, bytes]
+    gatherer: Gatherer | None = None
     ledger: Ledger | None = None
     observer: Observer | None = None
     clock: Clock = SYSTEM
@@ -200,17 +202,44 @@ class Runner:
     async def _score(self) -> None:
         batch = self._spec.model.batch
         loop = asyncio.get_running_loop()
+        if self._parts.gatherer is not None and (due := self._parts.gatherer.due()):
+            self._counters.windows += len(due)
+            await self._forward(self._dispatcher.admit(due))
         while arrivals := await self._intake.take(batch.max, delay_s=batch.max_delay):
             works = await loop.run_in_executor(self._decoding, prepare, self._spec.codec, arrivals)
             fresh = self._dispatcher.admit(works)
             found = await self._find(fresh)
             for work in fresh:
                 work.decision = found.get(work.id)
-            self._mark_stale(fresh)
-            await self._parts.scorer.score([work for work in fresh if _needs_model(work)])
-            self._mark_stale(fresh)
-            await self._scored.put(fresh)
+            await self._forward(fresh if self._parts.gatherer is None else await self._gather(self._parts.gatherer, fresh))
         await self._scored.put(None)
+
+    async def _forward(self, works: Sequence[Work]) -> None:
+        """Score what needs it, and hand everything on to be decided."""
+        self._mark_stale(works)
+        await self._parts.scorer.score([work for work in works if _needs_model(work)])
+        self._mark_stale(works)
+        await self._scored.put(list(works))
+
+    async def _gather(self, gatherer: Gatherer, works: Sequence[Work]) -> list[Work]:
+        """Samples end here, windows take their place."""
+        samples = [work for work in works if work.decision is None and work.error is None]
+        positions = dict(self._parts.positions)
+        windows = await gatherer.gather(samples, positions)
+        self._stored(positions)
+        done = [work for work in samples if work.decision is not None]
+        for work in done:
+            self._counters.decided("", work.decision.reason if work.decision is not None else "")
+            self._tell(EventKind.DECIDED, work)
+            await self._dispatcher.dispatch(work)
+        self._counters.windows += len(windows)
+        return [work for work in works if work not in done] + self._dispatcher.admit(windows)
+
+    def _stored(self, positions: Mapping[str, bytes]) -> None:
+        """These positions are on disk; a newer one is still to come there."""
+        for name, position in positions.items():
+            if self._parts.positions.get(name) == position:
+                del self._parts.positions[name]
 
     async def _find(self, works: Sequence[Work]) -> dict[str, StoredDecision]:
         journal = self._parts.journal
@@ -253,9 +282,7 @@ class Runner:
             self._parts.decider.write(drafts[0], positions)
 
         await self._parts.journal.call(decide_and_write)
-        for name, position in positions.items():
-            if self._parts.positions.get(name) == position:
-                del self._parts.positions[name]
+        self._stored(positions)
         for rule in drafts[0].skipped:
             self._counters.skip(rule)
         for work in works:

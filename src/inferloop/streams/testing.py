@@ -18,11 +18,13 @@ from inferloop.core.errors import InferloopError, InvalidConfig
 from inferloop.core.sample import Message, Sample
 from inferloop.streams.compiling import fields_read, rulebook_of
 from inferloop.streams.config import Moment, TestSection
+from inferloop.streams.gathering import windows_of
 from inferloop.streams.loading import DEAD_LETTER, PipelineSpec
 from inferloop.streams.rules.memory import Memory
 from inferloop.streams.rules.rulebook import STALE, Verdict
 from inferloop.streams.rules.scored import Scored
 from inferloop.streams.scope import event_time, scope_of
+from inferloop.streams.windows import GATHERED
 
 _DEFAULT_AT_S = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 
@@ -95,6 +97,7 @@ def _run(spec: PipelineSpec, test: TestSection, path: str) -> TestResult:
         taken.add((sink, value))
         return before
 
+    windows = windows_of(spec, None, {})
     for number, moment in enumerate(test.moments):
         message = _message(spec, moment)
         try:
@@ -103,6 +106,12 @@ def _run(spec: PipelineSpec, test: TestSection, path: str) -> TestResult:
             sent[DEAD_LETTER].append({"reason": error.message})
             decisions.append(f"dead letter: {error.message}")
             continue
+        if windows is not None:
+            _, whole = windows.add(sample.id or f"{path}.{number}", sample, message, event_time(sample, message.received))
+            if not whole:
+                decisions.append(f"{GATHERED} -> nothing")
+                continue
+            sample = whole[-1].sample
         scored = Scored.of_scores(moment.scores, abstained=moment.abstain)
         if _stale(spec, sample, message):
             verdict = Verdict("", STALE, scored.label, scored.score)

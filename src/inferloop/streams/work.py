@@ -33,6 +33,8 @@ class Work:
         outstanding: required deliveries that were not confirmed yet.
         confirmed: keys of the deliveries that need not be sent again.
         settled: every required delivery was confirmed.
+        origin: what stands for the message of a window, which no source sent.
+        clears: the entry of the state that its decision removes.
     """
 
     id: str
@@ -46,10 +48,14 @@ class Work:
     outstanding: int = 0
     confirmed: set[str] = field(default_factory=set)
     settled: bool = False
+    origin: Message | None = None
+    clears: str = ""
 
     @property
     def message(self) -> Message:
-        """The message that came first."""
+        """The message that came first; for a window, what stands for it."""
+        if self.origin is not None:
+            return self.origin
         return self.arrivals[0].message
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
+from inferloop.core.errors import Unsupported
 from inferloop.streams import identity
 from inferloop.streams.compiling import rulebook_of
 from inferloop.streams.config import RuleSection
@@ -55,6 +56,12 @@ class Outcome:
     counts: Mapping[str, int]
     digest: str
     trace: tuple[str, ...] = field(default=(), repr=False)
+
+
+def check_simulated(spec: PipelineSpec) -> None:
+    """Raise `Unsupported` for a file whose world has no twin."""
+    if spec.window is not None:
+        raise Unsupported(f"{spec.path}: a pipeline with a window is not simulated", hint="try it with `inferloop pipeline test`")
 
 
 def simulate(spec: PipelineSpec, seed: int) -> Outcome:
