@@ -17,9 +17,24 @@ from inferloop.core.errors import InvalidInput, Unavailable
 from inferloop.core.protocols import Delivery, Sink, Source
 from inferloop.core.sample import Message
 from inferloop.streams.contexts import SourceContext
-from support.stream_worlds import Payloads, SinkWorld, SourceWorld, files, http, kafka, mqtt, nats, postgres, rabbitmq, redis
+from support.stream_worlds import (
+    Payloads,
+    SinkWorld,
+    SourceWorld,
+    files,
+    http,
+    kafka,
+    mqtt,
+    nats,
+    postgres,
+    posts,
+    rabbitmq,
+    redis,
+)
 
 SOURCES = {
+    "http": posts.http_source,
+    "stdin": posts.stdin_source,
     "file": files.file_source,
     "mqtt": mqtt.mqtt_source,
     "kafka": kafka.kafka_source,
@@ -64,6 +79,12 @@ def deliveries(*numbers: int) -> list[Delivery]:
     return [Delivery(f"k{number}", {"number": number, "text": "ä|'"}, f"m{number}") for number in numbers]
 
 
+def ordered(source: Source, messages: Sequence[Message]) -> Payloads:
+    """The payloads as they came; of a source that promises no order as they were sent."""
+    came = [message.payload for message in messages]
+    return came if source.ordered else sorted(came, key=lambda payload: int(json.loads(payload)["number"]))
+
+
 async def read(source: Source, count: int) -> list[Message]:
     messages: list[Message] = []
     async with asyncio.timeout(60):
@@ -83,7 +104,7 @@ async def test_a_source_gives_every_message_in_order(source_world: SourceWorld) 
     await source.open()
     messages = await read(source, 300)
     await source.close()
-    assert [message.payload for message in messages] == payloads(300)
+    assert ordered(source, messages) == payloads(300)
     assert {message.source for message in messages} == {"feed"}
     assert all(message.position for message in messages) is source.replayable
 
@@ -91,7 +112,8 @@ async def test_a_source_gives_every_message_in_order(source_world: SourceWorld) 
 async def test_what_was_not_acknowledged_comes_again_and_what_was_does_not(source_world: SourceWorld) -> None:
     source_world.put(payloads(100))
     source = source_world.make()
-    assert source.durable
+    if not source.durable:
+        pytest.skip("it promises nothing about what was not acknowledged")
     await source.open()
     messages = await read(source, 100)
     await source.ack(messages[:40])
@@ -101,7 +123,8 @@ async def test_what_was_not_acknowledged_comes_again_and_what_was_does_not(sourc
     rest = await read(again, 60)
     await again.ack(rest)
     await again.close()
-    assert [message.payload for message in rest] == payloads(100)[40:]
+    acknowledged = {message.payload for message in messages[:40]}
+    assert ordered(source, rest) == [payload for payload in payloads(100) if payload not in acknowledged]
 
 
 async def test_a_backlog_far_beyond_what_may_be_in_flight_comes_completely_and_in_order(source_world: SourceWorld) -> None:
@@ -118,7 +141,7 @@ async def test_a_backlog_far_beyond_what_may_be_in_flight_comes_completely_and_i
             await source.ack(some)
     await source.close()
     assert most < 20_000, "it never was beyond"
-    assert [message.payload for message in messages] == payloads(20_000)
+    assert ordered(source, messages) == payloads(20_000)
 
 
 async def test_nothing_is_left_running_when_a_source_is_closed_or_its_opening_is_cancelled(source_world: SourceWorld) -> None:
@@ -135,7 +158,7 @@ async def test_nothing_is_left_running_when_a_source_is_closed_or_its_opening_is
     await asyncio.sleep(0.05)
     left = {*asyncio.all_tasks()} - before[0], {thread.name for thread in threading.enumerate()} - before[1]
     assert not left[0]
-    assert all(name.startswith("asyncio_") for name in left[1])
+    assert all(name.startswith(("asyncio_", "stdin-")) for name in left[1]), "only a read of standard input cannot be ended"
 
 
 async def test_a_cancelled_read_loses_nothing_and_a_second_close_does_nothing(source_world: SourceWorld) -> None:

@@ -53,6 +53,8 @@ TABLE: dict[str, dict[str, Plugin]] = {
             "inferloop.streams.sources.rabbitmq:RabbitSource", "a queue of RabbitMQ, acknowledged by hand", "amqp"
         ),
         "redis": Plugin("inferloop.streams.sources.redis:RedisSource", "a Redis stream", "redis"),
+        "http": Plugin("inferloop.streams.sources.http:HttpSource", "requests to a port of ours, answered when they are done"),
+        "stdin": Plugin("inferloop.streams.sources.stdin:StdinSource", "lines of standard input"),
         "file": Plugin("inferloop.streams.sources.file:FileSource", "the lines of a JSONL or CSV file"),
     },
     "sinks": {
