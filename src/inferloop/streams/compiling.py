@@ -28,6 +28,7 @@ def fields_read(rules: Iterable[RuleSection], kinds: Mapping[str, str]) -> froze
     """The declared fields that these rules read, in conditions, in what they count by and in `once_per`."""
     names: set[str] = set()
     for rule in rules:
+        names.update((rule.change.of,) if rule.change else ())
         names.update(rule.counts_by, (rule.once_per,) if rule.once_per else ())
         if rule.when:
             names.update(compile_expression(rule.when, names_of(kinds), boolean=True).variables)

@@ -90,6 +90,35 @@ class Budget(Section):
         return self
 
 
+class Change(Section):
+    """How fast a value moves: its difference to the message before, for a time of `per`.
+
+    Attributes:
+        of: a field with numbers, or `score`.
+        above: it rises faster than this; `below`, it rises slower, or falls faster where that is negative.
+    """
+
+    of: str = "score"
+    per: Duration = Field(1.0, gt=0)
+    above: float | None = None
+    below: float | None = None
+    by: str = "key"
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Change:
+        if self.above is None and self.below is None:
+            raise ValueError("needs `above` or `below`")
+        return self
+
+
+class After(Section):
+    """A sequence: another rule matched an earlier message, at most `within` before. What has led to an action is used up."""
+
+    rule: str
+    within: Duration = Field(gt=0)
+    by: str = "key"
+
+
 class RuleSection(Section):
     """What a score means and where it acts."""
 
@@ -99,6 +128,8 @@ class RuleSection(Section):
     below: float | None = None
     when: str | None = None
     abstain: bool = False
+    change: Change | None = None
+    after: After | None = None
     vote: Vote | None = None
     for_: Annotated[Span | None, _short("for")] = Field(None, alias="for")
     cooldown: Annotated[Span | None, _short("for")] = None
@@ -114,9 +145,14 @@ class RuleSection(Section):
         return self
 
     @property
+    def remembers(self) -> bool:
+        """Whether it must see every message, those that another rule decides included."""
+        return any(part is not None for part in (self.change, self.vote, self.for_, self.clear_below))
+
+    @property
     def counts_by(self) -> tuple[str, ...]:
         """The names whose values its state is kept by."""
-        spans = (self.vote, self.for_, self.cooldown, self.budget)
+        spans = (self.change, self.after, self.vote, self.for_, self.cooldown, self.budget)
         return tuple(part.by for part in spans if part is not None) + (("key",) if self.clear_below is not None else ())
 
 

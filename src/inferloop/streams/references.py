@@ -14,7 +14,7 @@ from inferloop.streams.config import SINK_KEYS
 from inferloop.streams.expressions import BUILTINS, compile_expression
 from inferloop.streams.rendering import compile_template
 
-_STATEFUL = ("vote", "for", "cooldown", "budget")
+_STATEFUL = ("change", "after", "vote", "for", "cooldown", "budget")
 
 
 def check_references(content: Mapping[str, Any], kinds: Mapping[str, str] | None, problems: list[str]) -> None:
@@ -67,6 +67,7 @@ def _guessed_fields(content: Mapping[str, Any]) -> dict[str, str] | None:
 
 def _rules(rules: Any, sinks: set[Any], names: Mapping[str, str] | None, problems: list[str]) -> None:
     seen: set[str] = set()
+    all_names = [str(rule.get("name")) for rule in (rules if isinstance(rules, list) else []) if isinstance(rule, Mapping)]
     for index, rule in enumerate(rules if isinstance(rules, list) else []):
         if not isinstance(rule, Mapping):
             continue
@@ -80,6 +81,10 @@ def _rules(rules: Any, sinks: set[Any], names: Mapping[str, str] | None, problem
             if sink not in sinks:
                 known = ", ".join(sorted(map(str, sinks))) or "none"
                 problems.append(f"{path}.send.{place}: no sink named {sink!r}; known: {known}")
+        after = rule.get("after")
+        first = after.get("rule") if isinstance(after, Mapping) else None
+        if first is not None and (first not in all_names or first == name):
+            problems.append(f"{path}.after.rule: no other rule named {first!r}; known: {', '.join(all_names)}")
         if names is not None:
             _conditions(rule, path, names, problems)
 
@@ -90,6 +95,10 @@ def _conditions(rule: Mapping[str, Any], path: str, names: Mapping[str, str], pr
             compile_expression(rule["when"], names, boolean=True)
         except InvalidInput as error:
             problems.append(f"{path}.when: {error.message}")
+    change = rule.get("change")
+    if isinstance(change, Mapping) and names.get(str(change.get("of", "score")), "nothing") not in ("number", "any"):
+        numbers = ", ".join(sorted(name for name, kind in names.items() if kind == "number"))
+        problems.append(f"{path}.change.of: {change.get('of')!r} is no number; known: {numbers}")
     places = [(key, rule[key].get("by")) for key in _STATEFUL if isinstance(rule.get(key), Mapping)]
     for key, name in [*((f"{key}.by", name) for key, name in places), ("once_per", rule.get("once_per"))]:
         if isinstance(name, str) and name not in names:

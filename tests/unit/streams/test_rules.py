@@ -248,3 +248,81 @@ def test_what_a_restart_loads_is_forgotten_too() -> None:
     assert not again.acts(at=10.0)
     again.ask(key="other", at=2 * 86_400.0)
     assert len(again.memory) == 1
+
+
+def changing(**parts: Any) -> dict[str, Any]:
+    return rule(change={"of": "total", "per": "1s", **parts})
+
+
+def test_a_rate_of_change_is_the_difference_by_the_time_of_each_key() -> None:
+    desk = Desk(changing(above=2.0))
+    assert not desk.acts(total=0.0, at=0.0), "the first has nothing before it"
+    assert not desk.acts(total=4.0, at=2.0), "exactly 2 a second"
+    assert not desk.acts(total=100.0, at=2.5, key="other")
+    assert desk.acts(total=6.2, at=3.0)
+    assert not desk.acts(total=0.0, at=4.0)
+
+
+def test_a_fall_is_below_a_negative_rate_and_the_unit_of_time_counts() -> None:
+    desk = Desk(changing(below=-60.0, per="1m"))
+    assert [desk.acts(total=value, at=at) for at, value in [(0.0, 10.0), (1.0, 9.5), (2.0, 7.9)]] == [False, False, True]
+
+
+def test_a_message_that_is_not_newer_or_has_no_number_changes_nothing() -> None:
+    desk = Desk(changing(above=1.0))
+    desk.ask(total=0.0, at=10.0)
+    assert not desk.acts(total=50.0, at=10.0)
+    assert not desk.acts(total=50.0, at=9.0)
+    assert not desk.acts(total=float("nan"), at=11.0)
+    assert not desk.acts(at=11.5)
+    assert desk.acts(total=4.0, at=12.0), "2 a second since the one at 10"
+
+
+def test_the_rate_of_the_score_with_a_vote() -> None:
+    desk = Desk(rule(change={"above": 0.1}, vote={"of": 3, "need": 2}))
+    assert [desk.acts(score, at=float(at)) for at, score in enumerate((0.1, 0.3, 0.31, 0.5))] == [False, False, False, True]
+
+
+def sequence(**after: Any) -> Desk:
+    first = {"name": "first", "label": "cold", "send": []}
+    return Desk(first, {"name": "act", "label": "hot", "after": {"rule": "first", "within": "10s", **after}, "send": ["sink"]})
+
+
+def acts(desk: Desk, label: str, at: float, **known: Any) -> bool:
+    return desk.ask(label=label, at=at, **known).rule == "act"
+
+
+def test_a_sequence_is_one_rule_then_the_other_in_time_for_one_key_once() -> None:
+    desk = sequence()
+    assert not acts(desk, "hot", 0.0)
+    assert not acts(desk, "cold", 1.0)
+    assert not acts(desk, "hot", 2.0, key="other")
+    assert acts(desk, "hot", 11.0)
+    assert not acts(desk, "hot", 11.5), "used up"
+    acts(desk, "cold", 20.0)
+    assert not acts(desk, "hot", 30.1), "too late"
+
+
+def test_one_message_is_no_sequence() -> None:
+    both = Desk({"name": "first", "send": []}, rule(after={"rule": "first", "within": "10s"}), match="all")
+    assert not both.ask(at=0.0).effects
+    assert both.ask(at=1.0).effects
+
+
+def test_a_rule_that_another_comes_after_is_seen_behind_one_that_decides() -> None:
+    deciding = {"name": "deciding", "label": "cold", "send": []}
+    first = {"name": "first", "label": "cold", "send": []}
+    desk = Desk(deciding, first, rule(label="hot", after={"rule": "first", "within": "10s"}))
+    assert desk.ask(label="cold", at=0.0).rule == "deciding"
+    assert desk.ask(label="hot", at=1.0).rule == "act"
+
+
+def test_a_sequence_and_a_change_survive_a_new_start() -> None:
+    desk = sequence()
+    acts(desk, "cold", 1.0)
+    first = {"name": "first", "label": "cold", "send": []}
+    later = Desk(first, rule(label="hot", after={"rule": "first", "within": "10s"}), state=desk.memory.take_changes())
+    assert later.acts(at=2.0)
+    before = Desk(changing(above=1.0))
+    before.ask(total=0.0, at=0.0)
+    assert Desk(changing(above=1.0), state=before.memory.take_changes()).acts(total=5.0, at=1.0)

@@ -20,6 +20,7 @@ class KeyState(msgspec.Struct, omit_defaults=True):
         since: event time from which on the condition held without a break; None when it does not hold.
         acted: event times at which the rule acted, oldest first.
         latched: it acted and its score did not fall below `clear_below` since.
+        last: event time and value of the last message.
         until: event time from which on it says nothing more; None for what ends by a message only.
     """
 
@@ -27,12 +28,13 @@ class KeyState(msgspec.Struct, omit_defaults=True):
     since: float | None = None
     acted: list[float] = []
     latched: bool = False
+    last: tuple[float, float] | None = None
     until: float | None = None
 
     @property
     def empty(self) -> bool:
         """Whether forgetting it changes nothing."""
-        return not self.votes and self.since is None and not self.acted and not self.latched
+        return not self.votes and self.since is None and not self.acted and not self.latched and self.last is None
 
 
 class Memory:

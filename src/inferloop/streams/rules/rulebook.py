@@ -12,7 +12,7 @@ from inferloop.streams.expressions import Expression, Missing, compile_expressio
 from inferloop.streams.rendering import Template
 from inferloop.streams.rules.memory import Memory
 from inferloop.streams.rules.scored import Scored
-from inferloop.streams.rules.stateful import acted, observe, restrain
+from inferloop.streams.rules.stateful import acted, matched, observe, restrain
 
 NO_RULE = "no_rule"
 STALE = "stale"
@@ -74,6 +74,10 @@ class Rulebook:
         self._rules = [_Rule(rule, compile_expression(rule.when, kinds, boolean=True) if rule.when else None) for rule in rules]
         self._all = match == "all"
         self._templates = templates
+        self._awaited: dict[str, list[RuleSection]] = {}
+        for rule in rules:
+            if rule.after is not None:
+                self._awaited.setdefault(rule.after.rule, []).append(rule)
         self.asks_once = any(rule.once_per is not None for rule in rules)
 
     def decide(self, scope: Mapping[str, Any], scored: Scored, memory: Memory, *, skipped: Skipped, seen: Seen) -> Verdict:
@@ -88,14 +92,19 @@ class Rulebook:
         """
         memory.forget(scope["time"])
         verdicts: list[Verdict] = []
+        led_to: list[RuleSection] = []
         decided = False
         for rule in self._rules:
             label, score = _looked_at(rule.section, scored)
             names = {**scope, "label": label, "score": score, "scores": scored.scores}
             matches = self._matches(rule, scored, names, memory, decided=decided, skipped=skipped)
+            if matches:
+                led_to += self._awaited.get(rule.section.name, ())
             if matches and not decided:
                 verdicts.append(self._act(rule.section, names, memory, seen))
                 decided = not self._all
+        for waiting in led_to:  # last: a sequence is of two messages
+            matched(waiting, memory, scope, time=scope["time"])
         return _joined(verdicts, scored)
 
     def once_values(self, scope: Mapping[str, Any], scored: Scored) -> Iterator[tuple[str, object]]:
@@ -113,7 +122,7 @@ class Rulebook:
         self, rule: _Rule, scored: Scored, names: Mapping[str, Any], memory: Memory, *, decided: bool, skipped: Skipped
     ) -> bool:
         section = rule.section
-        remembers = section.vote is not None or section.for_ is not None or section.clear_below is not None
+        remembers = section.remembers or section.name in self._awaited
         if decided and not remembers:
             return False
         holds = _condition(section, scored, names["score"])
@@ -124,7 +133,7 @@ class Rulebook:
         except Missing:
             skipped(section.name)
             holds = False
-        if not remembers:
+        if not remembers and section.after is None:
             return holds
         return observe(section, memory, names, holds=holds, score=names["score"], time=names["time"])
 

@@ -1,12 +1,14 @@
 """The stateful parts of a rule, on event time alone: the same messages in the same order always decide the same.
 
-observe   vote, for, clear_below see every message         -> may the rule match?
-restrain  clear_below, cooldown, budget see every match    -> may it act?
-acted     it acts                                          -> remember when
+observe   change, vote, for, clear_below see every message      -> may the rule match?
+restrain  clear_below, cooldown, budget see every match         -> may it act?
+acted     it acts                                               -> remember when
+matched   a rule that another comes `after` matched a message   -> the other may match a later one
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +20,9 @@ Scope = Mapping[str, Any]
 
 def observe(rule: RuleSection, memory: Memory, scope: Scope, *, holds: bool, score: float, time: float) -> bool:
     """Count one message; returns whether the rule matches: it holds now, long enough and often enough."""
+    holds = holds and _follows(rule, memory, scope, time)
+    if rule.change is not None:
+        holds = _changed(rule, memory, scope, time) and holds
     matches = holds
     if rule.vote is not None:
         matches = _vote(rule, memory, scope, holds) and matches
@@ -43,8 +48,17 @@ def restrain(rule: RuleSection, memory: Memory, scope: Scope, *, time: float) ->
     return ""
 
 
+def matched(waiting: RuleSection, memory: Memory, scope: Scope, *, time: float) -> None:
+    """Remember that the rule that `waiting` comes after matched."""
+    if waiting.after is not None:
+        until = time + waiting.after.within
+        memory.touch(waiting.name, "after", _by(scope, waiting.after.by), KeyState(acted=[time], until=until))
+
+
 def acted(rule: RuleSection, memory: Memory, scope: Scope, *, time: float) -> None:
     """Remember that the rule acted."""
+    if rule.after is not None:
+        memory.touch(rule.name, "after", _by(scope, rule.after.by), KeyState())
     if rule.clear_below is not None:
         memory.touch(rule.name, "latch", scope.get("key", ""), KeyState(latched=True))
     if rule.cooldown is not None:
@@ -55,6 +69,32 @@ def acted(rule: RuleSection, memory: Memory, scope: Scope, *, time: float) -> No
         recent = sorted(moment for moment in (*spent, time) if moment > time - rule.budget.rate.per_s)
         kept = recent[-rule.budget.rate.count :]
         memory.touch(rule.name, "budget", value, KeyState(acted=kept, until=kept[-1] + rule.budget.rate.per_s))
+
+
+def _follows(rule: RuleSection, memory: Memory, scope: Scope, time: float) -> bool:
+    if rule.after is None:
+        return True
+    before = memory.at(rule.name, "after", _by(scope, rule.after.by)).acted
+    return bool(before) and 0 <= time - before[-1] <= rule.after.within
+
+
+def _changed(rule: RuleSection, memory: Memory, scope: Scope, time: float) -> bool:
+    """Compare with the message before; one that is not newer than that neither counts nor is kept."""
+    change = rule.change
+    if change is None:
+        return True
+    number = scope.get(change.of)
+    if not isinstance(number, int | float) or not math.isfinite(number):
+        return False
+    value = _by(scope, change.by)
+    last = memory.at(rule.name, "change", value).last
+    if last is not None and time <= last[0]:
+        return False
+    memory.touch(rule.name, "change", value, KeyState(last=(time, float(number))))
+    if last is None:
+        return False
+    speed = (number - last[1]) / (time - last[0]) * change.per
+    return (change.above is None or speed > change.above) and (change.below is None or speed < change.below)
 
 
 def _vote(rule: RuleSection, memory: Memory, scope: Scope, holds: bool) -> bool:
