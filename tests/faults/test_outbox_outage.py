@@ -104,6 +104,7 @@ def test_an_outage_and_a_kill_in_it_lose_nothing_and_keep_the_order_of_every_key
     run = Run(file)
     feed.put([message(number) for number in range(2 * MESSAGES // 3, MESSAGES)])
     wait_until(lambda: stored(tmp_path) == MESSAGES - MESSAGES // 3 and not unacknowledged(feed), run)
+    wait_until(lambda: "other side not there" in run.errors.read_text(), run)
     uplink.start()
     wait_until(lambda: stored(tmp_path) == 0, run)
     run.terminate()
@@ -117,7 +118,6 @@ def test_an_outage_and_a_kill_in_it_lose_nothing_and_keep_the_order_of_every_key
     assert len(by_device) == 50
     assert all(numbers == sorted(numbers) for numbers in by_device.values())
     assert summary["delivered"]["act"] == MESSAGES - MESSAGES // 3
-    assert "other side not there" in run.errors.read_text()
 
 
 def test_sigterm_in_an_outage_ends_at_once_and_leaves_nothing_to_be_sent_again_by_the_source(

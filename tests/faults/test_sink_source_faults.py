@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from inferloop.core.errors import InvalidInput
+from inferloop.core.errors import InvalidInput, Unauthorized
 from inferloop.core.protocols import Delivery
 from inferloop.core.sample import Message
 from inferloop.streams.contexts import SinkContext, SourceContext
+from inferloop.streams.signing import SignatureCheck
 from inferloop.streams.sinks.file import FileSink
 from inferloop.streams.sinks.sqlite import SqliteSink
 from inferloop.streams.sinks.stdout import StdoutSink
@@ -164,3 +165,31 @@ async def test_a_reader_that_does_not_read_holds_up_its_sink_and_not_the_event_l
         await asyncio.wait_for(sending, 60)
         monkeypatch.undo()
     assert lines == [b'{"text":"' + b"x" * 1000 + b'"}\n'] * 100
+
+
+async def test_a_webhook_signs_its_body_and_brings_its_token() -> None:
+    seen: list[web.Request] = []
+    bodies: list[bytes] = []
+
+    async def handle(request: web.Request) -> web.Response:
+        seen.append(request)
+        bodies.append(await request.read())
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/", handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    config = WebhookSink.Config(url=url, token="geheim", hmac={"secret": "s"})  # a test's own
+    sink = WebhookSink(config, SinkContext("p", "act"))
+    await sink.open()
+    await sink.send([Delivery("k", {"a": 1}, "m")])
+    await sink.close()
+    await runner.cleanup()
+    SignatureCheck(secret="s").check(seen[0].headers, bodies[0])
+    with pytest.raises(Unauthorized):
+        SignatureCheck(secret="s").check(seen[0].headers, bodies[0] + b" ")
+    assert seen[0].headers["Authorization"] == "Bearer geheim"
+    assert "geheim" not in repr(config)

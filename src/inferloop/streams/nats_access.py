@@ -63,6 +63,8 @@ async def connected(config: NatsConfig, name: str) -> Client:
             config.url,
             name=name,
             allow_reconnect=False,
+            max_reconnect_attempts=1,  # it tries again for minutes without a word otherwise, also here
+            reconnect_time_wait=0,
             connect_timeout=int(_CONNECT_S),
             token=config.token,
             user_credentials=config.credentials,

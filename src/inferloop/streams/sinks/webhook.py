@@ -17,6 +17,7 @@ from inferloop.core.errors import InvalidInput, Unavailable
 from inferloop.core.protocols import Delivery, Sink
 from inferloop.data.config import Duration
 from inferloop.streams.contexts import SinkContext
+from inferloop.streams.signing import Signing
 
 if TYPE_CHECKING:
     import aiohttp
@@ -33,6 +34,8 @@ class WebhookSink(Sink):
 
         Attributes:
             json: the body; a text that starts with `=` is an expression. Without it: identity, decision and fields.
+            token: goes along as `Authorization: Bearer TOKEN`.
+            hmac: sign the body, so that the receiver knows who sent it.
             timeout: of one try, in seconds.
         """
 
@@ -42,6 +45,8 @@ class WebhookSink(Sink):
         method: Literal["POST", "PUT", "PATCH"] = "POST"
         headers: dict[str, str] = Field(default_factory=dict, repr=False)
         body: Any = Field(None, alias="json")
+        token: str | None = Field(None, min_length=1, repr=False)
+        hmac: Signing | None = None
         timeout: Annotated[Duration, Field(gt=0)] = 10.0
 
         @field_validator("url")
@@ -73,6 +78,8 @@ class WebhookSink(Sink):
 
         timeout = aiohttp.ClientTimeout(total=self._config.timeout)
         headers = {"Content-Type": "application/json", **self._config.headers}
+        if self._config.token is not None:
+            headers["Authorization"] = f"Bearer {self._config.token}"
         self._session = aiohttp.ClientSession(timeout=timeout, headers=headers)
 
     async def send(self, deliveries: Sequence[Delivery]) -> None:
@@ -93,6 +100,8 @@ class WebhookSink(Sink):
             raise Unavailable(f"sink {self._name!r} is closed")
         body = msgspec.json.encode(delivery.payload)
         headers, url = {"Idempotency-Key": delivery.key}, self._config.url
+        if self._config.hmac is not None:
+            headers |= self._config.hmac.headers(body)
         try:
             async with self._session.request(
                 self._config.method, url, data=body, headers=headers, allow_redirects=False
