@@ -6,8 +6,9 @@ Third parties keep these contracts without a base class; `tests/contracts/` chec
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
 
 from inferloop.core.datatypes import Array, Tensors
 from inferloop.core.sample import Message, Sample
@@ -128,8 +129,7 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """One rendered effect of a decision.
 
     Attributes:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Message:
+
+class Message(msgspec.Struct, frozen=True, eq=False):
     """Bytes from a source, not decoded yet.
 
     Attributes:
@@ -24,12 +24,11 @@ class Message:
     received: float
     topic: str = ""
     position: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     token: object = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Sample:
+class Sample(msgspec.Struct, frozen=True, eq=False):
     """One message or file with its fields named.
 
     Attributes:

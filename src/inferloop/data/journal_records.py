@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class StoredDelivery:
+
+class StoredDelivery(msgspec.Struct, frozen=True):
     """One rendered effect.
 
     Attributes:
@@ -23,8 +24,7 @@ class StoredDelivery:
     delivered: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StoredDecision:
+class StoredDecision(msgspec.Struct, frozen=True):
     """What was decided about one message; a message of a pipeline has exactly one.
 
     Attributes:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 
+import msgspec
 import numpy as np
 
 from inferloop.core.bundle import Bundle
@@ -127,4 +128,4 @@ def _renaming(wanted: Mapping[str, FieldKind], dataset: Dataset) -> dict[str, st
 def _renamed(sample: Sample, rename: Mapping[str, str]) -> Sample:
     if not rename:
         return sample
-    return replace(sample, fields={rename.get(name, name): value for name, value in sample.fields.items()})
+    return msgspec.structs.replace(sample, fields={rename.get(name, name): value for name, value in sample.fields.items()})

@@ -7,6 +7,8 @@ import random
 import time
 from dataclasses import dataclass
 
+import msgspec
+
 from inferloop.core.datatypes import Array
 
 _random = random.Random()  # of our own: a program that seeds `random` must not repeat ids
@@ -19,8 +21,7 @@ def new_id() -> str:
     return f"{time.time_ns():016x}{_random.getrandbits(64):016x}"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Prediction:
+class Prediction(msgspec.Struct, frozen=True, eq=False):
     """The answer to one Sample.
 
     Attributes:

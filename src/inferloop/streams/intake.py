@@ -31,15 +31,21 @@ class Intake:
             self._emptied.clear()
             await self._emptied.wait()
 
-    async def take(self, most: int, *, delay_s: float) -> list[Arrival]:
-        """Wait for a message, then up to `delay_s` seconds for `most` of them; nothing once closed and empty."""
+    async def take(self, enough: int, *, delay_s: float, most: int) -> list[Arrival]:
+        """Wait for a message, then up to `delay_s` seconds until there are `enough`; nothing once closed and empty.
+
+        Args:
+            enough: messages that are not waited for any longer.
+            delay_s: seconds.
+            most: messages that are taken at once where so many wait already.
+        """
         while not self._waiting:
             if self._closed:
                 return []
             self._filled.clear()
             await self._filled.wait()
-        if delay_s and len(self._waiting) < most and not self._closed:
-            await self._linger(most, delay_s)
+        if delay_s and len(self._waiting) < enough and not self._closed:
+            await self._linger(enough, delay_s)
         taken = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
         self._emptied.set()
         return taken

@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 _FLUSH_S = 0.1
 _OPTIONAL_DRAIN_S = 1.0
-_INTAKE_BATCHES = 4
+_INTAKE_BATCHES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,8 @@ class Runner:
         if self._parts.gatherer is not None and (due := self._parts.gatherer.due()):
             self._counters.windows += len(due)
             await self._forward(self._dispatcher.admit(due))
-        while arrivals := await self._intake.take(batch.max, delay_s=batch.max_delay):
+        group = _INTAKE_BATCHES * batch.max  # of a backlog: what is done once a group costs less
+        while arrivals := await self._intake.take(batch.max, delay_s=batch.max_delay, most=group):
             works = await loop.run_in_executor(self._decoding, prepare, self._spec.codec, arrivals)
             fresh = self._dispatcher.admit(works)
             found = await self._find(fresh)

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Protocol
+
+import msgspec
 
 from inferloop.core.bundle import Bundle
 from inferloop.core.clock import SYSTEM, Clock
@@ -56,6 +57,11 @@ class Scorer:
 
     async def score(self, works: Sequence[Work]) -> None:
         """Give every piece of work its scores or its error. Waits as long as the model is not there."""
+        most = self._section.batch.max
+        for start in range(0, len(works), most):
+            await self._score(works[start : start + most])
+
+    async def _score(self, works: Sequence[Work]) -> None:
         waiting = list(works)
         attempt = 0
         while waiting:
@@ -91,7 +97,9 @@ class Scorer:
         inputs = self._section.inputs
         if not inputs:
             return sample
-        return replace(sample, fields={name: sample.fields[field] for name, field in inputs.items() if field in sample.fields})
+        return msgspec.structs.replace(
+            sample, fields={name: sample.fields[field] for name, field in inputs.items() if field in sample.fields}
+        )
 
     async def _wait(self, attempt: int, count: int, error: InferloopError) -> None:
         delay_s = min(_LONGEST_WAIT_S, 0.05 * 2 ** min(attempt, 16)) * self._random.uniform(0.5, 1.0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from inferloop.core.errors import InferloopError
 from inferloop.core.protocols import Delivery
 from inferloop.core.sample import Message, Sample
@@ -59,8 +61,7 @@ class Work:
         return self.arrivals[0].message
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Parcel:
+class Parcel(msgspec.Struct, frozen=True, eq=False):
     """One delivery on its way to one sink, for one piece of work.
 
     Attributes:

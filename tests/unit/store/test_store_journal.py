@@ -1,10 +1,10 @@
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from inferloop.core.errors import Conflict, InvalidInput, NewerSchema, NotFound
 from inferloop.data import journal_tables

@@ -136,18 +136,18 @@ def arrivals(count: int) -> list[Arrival]:
 async def test_the_intake_gives_what_is_at_hand_without_waiting() -> None:
     intake = Intake(100)
     await intake.put(arrivals(3))
-    assert len(await intake.take(64, delay_s=0.0)) == 3
+    assert len(await intake.take(64, delay_s=0.0, most=64)) == 3
 
 
 async def test_the_intake_lingers_for_a_full_batch_but_not_longer_than_told() -> None:
     intake = Intake(100)
     await intake.put(arrivals(3))
-    taking = asyncio.create_task(intake.take(5, delay_s=600.0))
+    taking = asyncio.create_task(intake.take(5, delay_s=600.0, most=5))
     await asyncio.sleep(0)
     await intake.put(arrivals(2))
     assert len(await asyncio.wait_for(taking, 60)) == 5
     await intake.put(arrivals(1))
-    assert len(await asyncio.wait_for(intake.take(5, delay_s=0.01), 60)) == 1
+    assert len(await asyncio.wait_for(intake.take(5, delay_s=0.01, most=5), 60)) == 1
 
 
 async def test_a_full_intake_holds_up_its_source_until_something_is_taken() -> None:
@@ -155,7 +155,7 @@ async def test_a_full_intake_holds_up_its_source_until_something_is_taken() -> N
     putting = asyncio.create_task(intake.put(arrivals(6)))
     await asyncio.sleep(0)
     assert not putting.done()
-    await intake.take(3, delay_s=0.0)
+    await intake.take(3, delay_s=0.0, most=3)
     await asyncio.wait_for(putting, 60)
 
 
@@ -163,7 +163,7 @@ async def test_a_closed_intake_gives_the_rest_then_nothing() -> None:
     intake = Intake(100)
     await intake.put(arrivals(2))
     intake.close()
-    assert [len(await intake.take(64, delay_s=1.0)) for _ in range(2)] == [2, 0]
+    assert [len(await intake.take(64, delay_s=1.0, most=64)) for _ in range(2)] == [2, 0]
 
 
 @pytest.mark.parametrize("bound", [1, 7])
@@ -176,7 +176,7 @@ async def test_whatever_is_put_is_taken_once_and_in_order(bound: int) -> None:
         intake.close()
 
     putting, taken = asyncio.create_task(put()), []
-    while batch := await intake.take(4, delay_s=0.0):
+    while batch := await intake.take(4, delay_s=0.0, most=4):
         taken += batch
     await putting
     assert taken == them

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import unquote
 
@@ -85,9 +84,9 @@ class CloudEventsCodec(Codec):
         event = _event(message)
         attributes = event.attributes
         headers = {**message.headers, "content-type": attributes.get("datacontenttype", "")}
-        sample = self._inner.decode(replace(message, payload=event.data, headers=headers))
+        sample = self._inner.decode(msgspec.structs.replace(message, payload=event.data, headers=headers))
         taken = {name: attributes[attribute] for name, attribute in self._config.fields.items() if attribute in attributes}
-        return replace(
+        return msgspec.structs.replace(
             sample,
             fields={**sample.fields, **taken},
             id=self._own("id", sample.id) or _joined(self._config.id, "id", attributes, message),

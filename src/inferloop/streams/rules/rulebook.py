@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from inferloop.streams.config import RuleSection
 from inferloop.streams.expressions import Expression, Missing, compile_expression
 from inferloop.streams.rendering import Template
@@ -21,8 +23,7 @@ Seen = Callable[[str, object], bool]
 Skipped = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
+class Effect(msgspec.Struct, frozen=True):
     """One payload for one sink.
 
     Attributes:
@@ -35,8 +36,7 @@ class Effect:
     once: object = None
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """What the rules say of one message.
 
     Attributes:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(msgspec.Struct, frozen=True):
     """The answer of the model.
 
     Attributes:
@@ -19,7 +19,7 @@ class Scored:
 
     label: str = ""
     score: float = math.nan
-    scores: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, float] = msgspec.field(default_factory=dict)
     prediction_id: str = ""
     abstained: bool = False
     model: str = ""
