@@ -135,6 +135,7 @@ def publish(broker: Mosquitto, count: int) -> None:
         if wait_s > 0:
             time.sleep(wait_s)
         publisher.send(stage.TOPIC, json.dumps({**payload, "id": f"p{number}", "at": time.time()}).encode())
+    publisher.finish()  # paho would leave with what it has not sent yet
     publisher.close()
 
 

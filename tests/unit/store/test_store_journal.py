@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import time
 from collections.abc import Iterator
@@ -188,8 +189,11 @@ def test_a_case_for_review_is_queued_once_with_its_prediction(journal: Journal) 
     journal.write([decision(1)])
     item = ReviewItem("r1", "p", "m1", {"text": "hm"}, 5.0)
     assert journal.review_add([item]) == 1
-    assert journal.review_add([item, replace(item, key="r2", message_id="unknown")]) == 1
-    assert journal.review_list("p") == [replace(item, prediction_id="id1"), replace(item, key="r2", message_id="unknown")]
+    assert journal.review_add([item, dataclasses.replace(item, key="r2", message_id="unknown")]) == 1
+    assert journal.review_list("p") == [
+        dataclasses.replace(item, prediction_id="id1"),
+        dataclasses.replace(item, key="r2", message_id="unknown"),
+    ]
     assert journal.review_list("q") == []
 
 
