@@ -39,15 +39,6 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
     broker.stop()
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    home = tmp_path / "home"
-    home.mkdir()
-    monkeypatch.setenv("INFERLOOP_HOME", str(home))
-    numbers_registry(home, HOT).close()
-    return home
-
-
 def pipeline_file(folder: Path, source: dict[str, Any], **model: Any) -> Path:
     table = {"path": str(folder / "acts.db"), "table": "acts", "row": {"id": "=id"}}
     sections = content(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from support.pipelines import HOT, content, message, numbers_registry, save
+from support.pipelines import content, message, save
 from support.runs import Run, decided, wait_until
 from support.stream_worlds.nats import STREAM, Nats
 from support.stream_worlds.redis import Redis
@@ -32,15 +32,6 @@ def uplink(tmp_path: Path) -> Iterator[Nats]:
     uplink = Nats(tmp_path / "uplink")
     yield uplink
     uplink.stop()
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    home = tmp_path / "home"
-    home.mkdir()
-    monkeypatch.setenv("INFERLOOP_HOME", str(home))
-    numbers_registry(home, HOT).close()
-    return home
 
 
 def edge(folder: Path, feed: Redis, uplink: Nats, **outbox: Any) -> Path:

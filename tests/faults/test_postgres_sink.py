@@ -15,7 +15,7 @@ from inferloop.core.protocols import Delivery
 from inferloop.streams.contexts import SinkContext
 from inferloop.streams.sinks.postgres import PostgresSink
 from inferloop.streams.sinks.postgres_values import converter
-from support.pipelines import HOT, content, message, numbers_registry, save
+from support.pipelines import content, message, save
 from support.runs import Run, decided, wait_until
 from support.stream_worlds.postgres import Postgres
 
@@ -131,11 +131,7 @@ def test_a_password_is_in_no_log_and_no_text_of_the_settings(server: Postgres) -
     assert "geheim" not in repr(config)
 
 
-def test_a_server_that_is_killed_and_comes_back_gets_every_row_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
-    monkeypatch.setenv("INFERLOOP_HOME", str(home))
-    numbers_registry(home, HOT).close()
+def test_a_server_that_is_killed_and_comes_back_gets_every_row_once(tmp_path: Path, home: Path) -> None:
     server = Postgres(tmp_path / "postgres")
     try:
         (tmp_path / "feed.jsonl").write_bytes(b"".join(message(number) + b"\n" for number in range(MESSAGES)))
