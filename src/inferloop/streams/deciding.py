@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inferloop.core.errors import Conflict, InvalidInput
+from inferloop.core.protocols import Delivery
 from inferloop.core.sample import Sample
 from inferloop.data.journal import Journal, StoredDecision, StoredDelivery
 from inferloop.streams.identity import effect_key, once_key
@@ -162,6 +163,20 @@ class Decider:
 
 def _scope(work: Work, sample: Sample, now: float) -> dict[str, Any]:
     return scope_of(sample, work.scored or Scored(), identity=work.id, received=work.message.received, now=now)
+
+
+def refusal_letter(pipeline: str, sink: str, delivery: Delivery, reason: str, **more: Any) -> Delivery:
+    """The dead letter of a delivery that a sink refused, with a key of its own."""
+    payload = {
+        "pipeline": pipeline,
+        "id": delivery.message_id,
+        "sink": sink,
+        "key": delivery.key,
+        "reason": reason,
+        "delivery": dict(delivery.payload),
+        **more,
+    }
+    return Delivery(effect_key(pipeline, sink, DEAD_LETTER, delivery.key), payload, delivery.message_id)
 
 
 def dead_letter(work: Work, pipeline: str, reason: str) -> dict[str, Any]:

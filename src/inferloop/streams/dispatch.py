@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from inferloop.core.clock import SYSTEM, Clock
 from inferloop.core.protocols import Delivery
 from inferloop.data.journal import Journal, StoredDelivery
+from inferloop.streams.deciding import refusal_letter
 from inferloop.streams.delivery.acks import AckSequencer
 from inferloop.streams.delivery.lane import Lane
 from inferloop.streams.events import Counters, EventKind, Observer, PipelineEvent
-from inferloop.streams.identity import effect_key
 from inferloop.streams.loading import DEAD_LETTER
 from inferloop.streams.work import Arrival, Parcel, Work
 
@@ -138,17 +138,10 @@ class Dispatcher:
         return Parcel(work, stored.sink, Delivery(stored.key, stored.payload, work.id), lane.required, stored)
 
     def _refusal(self, work: Work, stored: StoredDelivery, reason: str) -> Parcel:
-        payload = {
-            "pipeline": self._pipeline,
-            "id": work.id,
-            "sink": stored.sink,
-            "key": stored.key,
-            "reason": reason,
-            "delivery": dict(stored.payload),
-            **({"payload": work.message.payload.decode("utf-8", "replace")} if work.arrivals else {}),
-        }
-        key = effect_key(self._pipeline, stored.sink, DEAD_LETTER, stored.key)
-        return Parcel(work, DEAD_LETTER, Delivery(key, payload, work.id), True, stored)
+        original = {"payload": work.message.payload.decode("utf-8", "replace")} if work.arrivals else {}
+        refused = Delivery(stored.key, stored.payload, work.id)
+        letter = refusal_letter(self._pipeline, stored.sink, refused, reason, **original)
+        return Parcel(work, DEAD_LETTER, letter, True, stored)
 
     def _finish(self, parcel: Parcel) -> None:
         """Note that a stored delivery is done, and settle its message with the last required one."""

@@ -46,7 +46,7 @@ class NatsConfig(BaseModel):
 
 
 async def connected(config: NatsConfig, name: str) -> Client:
-    """One try to connect; what is connected heals itself.
+    """One try to connect; a connection that is lost stays lost, its owner makes a new one.
 
     Raises:
         Unavailable: nobody answers, or the server refuses user and password.

@@ -10,12 +10,12 @@ from inferloop.core.clock import SYSTEM, Clock
 from inferloop.core.errors import InferloopError
 from inferloop.core.protocols import Delivery, Sink
 from inferloop.streams.config import OutboxSection
+from inferloop.streams.deciding import refusal_letter
 from inferloop.streams.delivery.backoff import Backoff
 from inferloop.streams.delivery.forwarding import ForwardingSink
 from inferloop.streams.delivery.outbox import Outbox
 from inferloop.streams.delivery.turns import TakingTurns
 from inferloop.streams.events import Counters, EventKind, Observer, PipelineEvent
-from inferloop.streams.identity import effect_key
 from inferloop.streams.loading import DEAD_LETTER
 
 log = logging.getLogger(__name__)
@@ -70,15 +70,7 @@ class ForwardingReport:
         """See `Forwarded.refused`."""
         self._counters.refused[sink] += 1
         log.warning("sink refused a delivery", extra={"sink": sink, "reason": reason, "message_id": delivery.message_id})
-        payload = {
-            "pipeline": self._pipeline,
-            "id": delivery.message_id,
-            "sink": sink,
-            "key": delivery.key,
-            "reason": reason,
-            "delivery": dict(delivery.payload),
-        }
-        letter = Delivery(effect_key(self._pipeline, sink, DEAD_LETTER, delivery.key), payload, delivery.message_id)
+        letter = refusal_letter(self._pipeline, sink, delivery, reason)
         backoff = Backoff()
         while self.letters is not None:
             try:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
 
 from inferloop.core.clock import SYSTEM, Clock
 from inferloop.core.errors import InferloopError, InvalidInput
 from inferloop.core.protocols import Delivery, Sink
 from inferloop.streams.delivery.backoff import Backoff
 from inferloop.streams.delivery.outbox import Outbox, StoredParcel
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -85,28 +87,22 @@ class ForwardingSink(Sink):
         """See `Sink.close`; what is not forwarded stays in the outbox."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            while not task.done():  # a client may swallow the first cancellation while it connects
+                task.cancel()
+                await asyncio.wait([task], timeout=1.0)
         await self._sink.close()
 
     async def _forward_for_ever(self) -> None:
-        await self._until_done(self._sink.open())
+        await self._insisted(self._sink.open)
         most = _PAGE if self._sink.batched else 16
         while True:
             self._news.clear()
-            page = await self._page(most)
+            page = await self._insisted(lambda: self._outbox.page(self._name, most))
             if page:
                 await self._forward(page)
             elif not self._news.is_set():
                 self._empty.set()
                 await self._news.wait()
-
-    async def _page(self, most: int) -> list[StoredParcel]:
-        while True:
-            try:
-                return await self._outbox.page(self._name, most)
-            except InferloopError as error:
-                await self._wait(error.message, 0)
 
     async def _forward(self, page: Sequence[StoredParcel]) -> None:
         now, limit_s = self._clock.time(), self._max_age_s
@@ -117,12 +113,7 @@ class ForwardingSink(Sink):
         for group in [fresh] if self._sink.batched else [[parcel] for parcel in fresh]:
             if group:
                 await self._send(group)
-        while True:
-            try:
-                await self._outbox.remove(page)
-                return
-            except InferloopError as error:
-                await self._wait(error.message, len(page))
+        await self._insisted(lambda: self._outbox.remove(page))
 
     async def _send(self, group: Sequence[StoredParcel]) -> None:
         """Send until every delivery is confirmed or refused."""
@@ -147,15 +138,13 @@ class ForwardingSink(Sink):
                     self._told.forwarded(self._name, parcel.delivery)
                 return
 
-    async def _until_done(self, opening: Awaitable[None]) -> None:
+    async def _insisted(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Try until it is done; the disk or the other side may be away."""
         while True:
             try:
-                await opening
+                return await work()
             except InferloopError as error:
                 await self._wait(error.message, 0)
-                opening = self._sink.open()
-            else:
-                return
 
     async def _wait(self, reason: str, parcels: int) -> None:
         delay_s = self._backoff.failed()

@@ -19,6 +19,7 @@ from inferloop.data.config import Duration
 from inferloop.streams.addresses import Address, checked_url
 from inferloop.streams.contexts import SinkContext
 from inferloop.streams.delivery.reaching import reached
+from inferloop.streams.sources.mqtt_session import authenticate
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client
@@ -185,11 +186,7 @@ class MqttSink(Sink):
             reconnect_on_failure=False,
         )
         client.connect_timeout = _CONNECT_S
-        url = urlsplit(self._config.url)
-        if (username := self._config.username or url.username) is not None:
-            client.username_pw_set(username, self._config.password or url.password)
-        if url.scheme == "mqtts":
-            client.tls_set()
+        authenticate(client, self._config.url, self._config.username, self._config.password)
 
         def on_publish(_client: Any, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
             with self._lock:

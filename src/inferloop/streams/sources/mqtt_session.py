@@ -103,7 +103,7 @@ def new_client(config: MqttConfig, client_id: str, *, old: bool) -> Client:
         manual_ack=True,
     )
     client.connect_timeout = _CONNECT_TIMEOUT_S
-    _authenticate(client, config)
+    authenticate(client, config.url, config.username, config.password)
     return client
 
 
@@ -130,10 +130,11 @@ def subscriptions(config: MqttConfig, *, old: bool) -> list[tuple[str, Any]]:
     return [(topic, SubscribeOptions(qos=config.qos, retainHandling=keep_retained)) for topic in config.topics]
 
 
-def _authenticate(client: Client, config: MqttConfig) -> None:
-    url = urlsplit(config.url)
-    username = config.username or (unquote(url.username) if url.username else None)
-    password = config.password or (unquote(url.password) if url.password else None)
+def authenticate(client: Client, address: str, username: str | None, password: str | None) -> None:
+    """Tell a client user, password and whether to use TLS; what the address says may be percent-encoded."""
+    url = urlsplit(address)
+    username = username or (unquote(url.username) if url.username else None)
+    password = password or (unquote(url.password) if url.password else None)
     if username is not None:
         client.username_pw_set(username, password)
     if url.scheme == "mqtts":
