@@ -30,10 +30,12 @@ from support.stream_worlds import (
     rabbitmq,
     redis,
     stdin,
+    websocket,
 )
 
 SOURCES = {
     "http": http.http_source,
+    "websocket": websocket.websocket_source,
     "stdin": stdin.stdin_source,
     "file": files.file_source,
     "mqtt": mqtt.mqtt_source,

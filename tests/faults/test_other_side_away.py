@@ -18,6 +18,7 @@ SOURCES: dict[str, dict[str, Any]] = {
     "redis": {"url": "redis://u:geheim@127.0.0.1:{port}", "stream": "s"},
     "rabbitmq": {"url": "amqp://u:geheim@127.0.0.1:{port}", "queue": "q"},
     "kafka": {"brokers": "127.0.0.1:{port}", "topics": ["t"]},
+    "websocket": {"url": "ws://u:geheim@127.0.0.1:{port}/feed?token=geheim"},
 }
 SINKS: dict[str, dict[str, Any]] = {
     "mqtt": {"url": "mqtt://u:geheim@127.0.0.1:{port}", "topic": "t"},

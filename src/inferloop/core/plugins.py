@@ -54,6 +54,7 @@ TABLE: dict[str, dict[str, Plugin]] = {
         ),
         "redis": Plugin("inferloop.streams.sources.redis:RedisSource", "a Redis stream", "redis"),
         "http": Plugin("inferloop.streams.sources.http:HttpSource", "requests to a port of ours, answered when they are done"),
+        "websocket": Plugin("inferloop.streams.sources.websocket:WebSocketSource", "frames of a WebSocket server"),
         "stdin": Plugin("inferloop.streams.sources.stdin:StdinSource", "lines of standard input"),
         "file": Plugin("inferloop.streams.sources.file:FileSource", "the lines of a JSONL or CSV file"),
     },

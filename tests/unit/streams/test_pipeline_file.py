@@ -133,6 +133,23 @@ def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
         ({"sources": {"a": {"redis": {"url": "redis://x"}}}}, "sources.a.redis.stream: is missing"),
         ({"sources": {"a": {"kafka": {"brokers": "kafka://x", "topics": ["t"]}}}}, "sources.a.kafka.brokers: must match"),
         ({"sources": {"a": {"rabbitmq": {"url": "amqp://x", "queue": "q", "exchange": "e"}}}}, "exchange needs declare: true"),
+        (
+            {"sources": {"a": {"websocket": {"url": "http://x"}}}},
+            "sources.a.websocket.url: must be ws://HOST[:PORT] or wss://HOST",
+        ),
+        (
+            {"sources": {"a": {"websocket": {"url": "ws://u:p@x", "token": "t"}}}},
+            "sources.a.websocket: must have only one of `token`, a user in `url`",
+        ),
+        (
+            {"sources": {"a": {"websocket": {"url": "ws://x", "headers": {"X-A": "a\r\nB: c"}}}}},
+            "sources.a.websocket.headers.X-A: must match",
+        ),
+        ({"sources": {"a": {"websocket": {"url": "ws://x", "hello": [1]}}}}, "sources.a.websocket.hello.0: must be"),
+        (
+            {"sources": {"a": {"websocket": {"url": "ws://x", "heartbeat": "0s"}}}},
+            "sources.a.websocket.heartbeat: must be above 0",
+        ),
         ({"sources": {"a": {"http": {"port": 70_000}}}}, "sources.a.http.port: must be at most 65535"),
         ({"sinks": {"act": {"mqtt": {"url": "mqtt://x", "topic": "a/#"}}}}, "sinks.act.mqtt.topic: 'a/#' has a wildcard"),
         (
