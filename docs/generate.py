@@ -26,7 +26,17 @@ from inferloop.core import errors, plugins, telemetry
 REFERENCE = Path(__file__).resolve().parent / "reference"
 NOTICE = "<!-- written by docs/generate.py; `make docs` writes it anew -->\n\n"
 
-_WORDS = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false", "Any": "anything", "datetime": "time"}
+_WORDS = {
+    "str": "text",
+    "_Address": "text",
+    "TextTemplate": "text",
+    "Path": "path",
+    "int": "whole number",
+    "float": "number",
+    "bool": "true or false",
+    "Any": "anything",
+    "datetime": "time",
+}
 
 
 def pages() -> dict[str, str]:
@@ -213,10 +223,14 @@ def _fields(model: type[BaseModel]) -> Iterator[str]:
 
 
 def _attributes(model: type[BaseModel]) -> dict[str, str]:
-    """What the class docstring's `Attributes:` section says, by name."""
-    _, _, section = inspect.cleandoc(model.__doc__ or "").partition("Attributes:\n")
-    found = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in found}
+    """What the `Attributes:` sections of the class and of those that it extends say, by name."""
+    said: dict[str, str] = {}
+    for each in reversed(model.__mro__):
+        _, _, section = inspect.cleandoc(each.__doc__ or "").partition("Attributes:\n")
+        if issubclass(each, BaseModel) and each is not BaseModel:
+            found = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
+            said.update({name: " ".join(text.split()) for name, text in found})
+    return said
 
 
 def _type(annotation: Any, metadata: Sequence[Any] = ()) -> str:

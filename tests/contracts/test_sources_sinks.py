@@ -29,6 +29,7 @@ from support.stream_worlds import (
     postgres,
     rabbitmq,
     redis,
+    smtp,
     stdin,
     websocket,
 )
@@ -46,6 +47,7 @@ SOURCES = {
 }
 SINKS = {
     "webhook": http.webhook_sink,
+    "smtp": smtp.smtp_sink,
     "mqtt": mqtt.mqtt_sink,
     "kafka": kafka.kafka_sink,
     "nats": nats.nats_sink,

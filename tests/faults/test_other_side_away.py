@@ -26,6 +26,7 @@ SINKS: dict[str, dict[str, Any]] = {
     "redis": {"url": "redis://u:geheim@127.0.0.1:{port}", "stream": "s"},
     "rabbitmq": {"url": "amqp://u:geheim@127.0.0.1:{port}", "routing_key": "q"},
     "kafka": {"brokers": "127.0.0.1:{port}", "topic": "t"},
+    "smtp": {"url": "smtp://127.0.0.1:{port}", "from": "a@b.c", "to": "d@e.f", "user": "u", "password": "geheim"},
     "postgres": {"url": "postgresql://u:geheim@127.0.0.1:{port}/d", "table": "t"},
 }
 

@@ -52,6 +52,10 @@ def rule(**parts: Any) -> list[dict[str, Any]]:
     return [{"name": "act", "send": ["act"], **parts}]
 
 
+def mail(**parts: Any) -> dict[str, Any]:
+    return {"url": "smtp://127.0.0.1", "from": "a@b.c", "to": "d@e.f", **parts}
+
+
 def test_the_pipeline_of_the_design_loads_and_passes_its_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFUND_URL", "http://127.0.0.1:9/refunds")
     file = tmp_path / "refunds.yaml"
@@ -151,6 +155,19 @@ def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
             "sources.a.websocket.heartbeat: must be above 0",
         ),
         ({"sources": {"a": {"http": {"port": 70_000}}}}, "sources.a.http.port: must be at most 65535"),
+        ({"sinks": {"act": {"smtp": {"from": "a@b.c", "to": "d@e.f"}}}}, "sinks.act.smtp.url: is missing"),
+        ({"sinks": {"act": {"smtp": mail(url="smtp://u:p@x")}}}, "sinks.act.smtp.url: must have no user in it"),
+        ({"sinks": {"act": {"smtp": mail(url="http://x")}}}, "sinks.act.smtp.url: must be smtp://HOST[:PORT] or smtps://HOST"),
+        ({"sinks": {"act": {"smtp": mail(user="u")}}}, "sinks.act.smtp: needs both `user` and `password`"),
+        ({"sinks": {"act": {"smtp": mail(to=[])}}}, "sinks.act.smtp.to: must have at least 1"),
+        ({"sinks": {"act": {"smtp": mail(to="a@b.c, d@e.f")}}}, "sinks.act.smtp.to: 'a@b.c, d@e.f' is no mail address"),
+        ({"sinks": {"act": {"smtp": mail(to="a@b.c\r\nBcc: d@e.f")}}}, "is no mail address"),
+        ({"sinks": {"act": {"smtp": {**mail(), "from": "nobody"}}}}, "sinks.act.smtp.from: 'nobody' is no mail address"),
+        ({"sinks": {"act": {"smtp": mail(values={"a": "=nope"})}}}, "sinks.act.smtp.values.a: unknown variable 'nope'"),
+        (
+            {"sinks": {"act": {"smtp": mail(values={"a": "=id"}, subject="{b}")}}},
+            "sinks.act.smtp: subject: no value named 'b'; known: a",
+        ),
         ({"sinks": {"act": {"mqtt": {"url": "mqtt://x", "topic": "a/#"}}}}, "sinks.act.mqtt.topic: 'a/#' has a wildcard"),
         (
             {"sinks": {"act": {"mqtt": {"url": "mqtt://x", "topic": "a", "expires": "2s", "protocol": "3.1.1"}}}},
