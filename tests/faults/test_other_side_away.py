@@ -27,6 +27,14 @@ SINKS: dict[str, dict[str, Any]] = {
     "rabbitmq": {"url": "amqp://u:geheim@127.0.0.1:{port}", "routing_key": "q"},
     "kafka": {"brokers": "127.0.0.1:{port}", "topic": "t"},
     "smtp": {"url": "smtp://127.0.0.1:{port}", "from": "a@b.c", "to": "d@e.f", "user": "u", "password": "geheim"},
+    "influxdb": {
+        "url": "http://127.0.0.1:{port}",
+        "database": "d",
+        "token": "geheim",
+        "measurement": "m",
+        "point": {"at": "=time", "score": "=score"},
+        "time": "at",
+    },
     "postgres": {"url": "postgresql://u:geheim@127.0.0.1:{port}/d", "table": "t"},
 }
 

@@ -66,6 +66,7 @@ TABLE: dict[str, dict[str, Plugin]] = {
         "nats": Plugin("inferloop.streams.sinks.nats:NatsSink", "a message in a NATS JetStream stream, once per key", "nats"),
         "rabbitmq": Plugin("inferloop.streams.sinks.rabbitmq:RabbitSink", "a message to an exchange of RabbitMQ", "amqp"),
         "postgres": Plugin("inferloop.streams.sinks.postgres:PostgresSink", "a row in PostgreSQL, once per key", "postgres"),
+        "influxdb": Plugin("inferloop.streams.sinks.influxdb:InfluxDbSink", "a point in InfluxDB, version 1 or 2"),
         "redis": Plugin("inferloop.streams.sinks.redis:RedisSink", "an entry in a Redis stream, once per key", "redis"),
         "sqlite": Plugin("inferloop.streams.sinks.sqlite:SqliteSink", "a row in a SQLite table, once per key"),
         "file": Plugin("inferloop.streams.sinks.file:FileSink", "a line in a JSONL file"),

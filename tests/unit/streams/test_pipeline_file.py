@@ -56,6 +56,12 @@ def mail(**parts: Any) -> dict[str, Any]:
     return {"url": "smtp://127.0.0.1", "from": "a@b.c", "to": "d@e.f", **parts}
 
 
+def points(**parts: Any) -> dict[str, Any]:
+    point = {"at": "=time", "score": "=score"}
+    content = {"url": "http://x:8086", "database": "d", "measurement": "m", "point": point, "time": "at", **parts}
+    return {name: value for name, value in content.items() if value is not None}
+
+
 def test_the_pipeline_of_the_design_loads_and_passes_its_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFUND_URL", "http://127.0.0.1:9/refunds")
     file = tmp_path / "refunds.yaml"
@@ -155,6 +161,38 @@ def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
             "sources.a.websocket.heartbeat: must be above 0",
         ),
         ({"sources": {"a": {"http": {"port": 70_000}}}}, "sources.a.http.port: must be at most 65535"),
+        ({"sinks": {"act": {"influxdb": points(database=None)}}}, "sinks.act.influxdb: needs `org` and `bucket` (version 2), or"),
+        (
+            {"sinks": {"act": {"influxdb": points(bucket="b", org="o")}}},
+            "sinks.act.influxdb: needs `org` and `bucket` (version 2), or",
+        ),
+        (
+            {"sinks": {"act": {"influxdb": points(database=None, bucket="b")}}},
+            "sinks.act.influxdb: needs both `org` and `bucket`",
+        ),
+        ({"sinks": {"act": {"influxdb": points(url="http://u:p@x")}}}, "sinks.act.influxdb.url: must have no user"),
+        ({"sinks": {"act": {"influxdb": points(user="u")}}}, "sinks.act.influxdb: needs both `user` and `password`"),
+        (
+            {"sinks": {"act": {"influxdb": points(time="when")}}},
+            "sinks.act.influxdb: time: `point` has no 'when'; it has at, score",
+        ),
+        ({"sinks": {"act": {"influxdb": points(tags=["score"])}}}, "everything is a tag or the time, a point needs a field"),
+        (
+            {"sinks": {"act": {"influxdb": points(measurement="#m")}}},
+            "sinks.act.influxdb.measurement: is no name of a measurement",
+        ),
+        (
+            {"sinks": {"act": {"influxdb": points(point={"at": "=time", "a\n": 1})}}},
+            "sinks.act.influxdb: point: 'a\\n' is no name of a tag or field",
+        ),
+        (
+            {"sinks": {"act": {"influxdb": points(types={"score": "int"})}}},
+            "sinks.act.influxdb.types.score: must be 'float', 'integer'",
+        ),
+        (
+            {"sinks": {"act": {"influxdb": points(precision="m")}}},
+            "sinks.act.influxdb.precision: must be 'ns', 'us', 'ms' or 's'",
+        ),
         ({"sinks": {"act": {"smtp": {"from": "a@b.c", "to": "d@e.f"}}}}, "sinks.act.smtp.url: is missing"),
         ({"sinks": {"act": {"smtp": mail(url="smtp://u:p@x")}}}, "sinks.act.smtp.url: must have no user in it"),
         ({"sinks": {"act": {"smtp": mail(url="http://x")}}}, "sinks.act.smtp.url: must be smtp://HOST[:PORT] or smtps://HOST"),
