@@ -68,6 +68,7 @@ TABLE: dict[str, dict[str, Plugin]] = {
         "postgres": Plugin("inferloop.streams.sinks.postgres:PostgresSink", "a row in PostgreSQL, once per key", "postgres"),
         "influxdb": Plugin("inferloop.streams.sinks.influxdb:InfluxDbSink", "a point in InfluxDB, version 1 or 2"),
         "redis": Plugin("inferloop.streams.sinks.redis:RedisSink", "an entry in a Redis stream, once per key", "redis"),
+        "s3": Plugin("inferloop.streams.sinks.s3:S3Sink", "objects with many records in S3 or a store like it", "s3"),
         "sqlite": Plugin("inferloop.streams.sinks.sqlite:SqliteSink", "a row in a SQLite table, once per key"),
         "file": Plugin("inferloop.streams.sinks.file:FileSink", "a line in a JSONL file"),
         "stdout": Plugin("inferloop.streams.sinks.stdout:StdoutSink", "a line on standard output"),

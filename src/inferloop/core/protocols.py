@@ -149,6 +149,9 @@ class Sink(Protocol):
     Attributes:
         idempotent: the other side applies an effect once however often its key comes.
         batched: `send` may get several deliveries; otherwise it always gets one.
+
+    A batched sink that has the attributes `batch_max` and `batch_wait_s` says how many deliveries it gets at most, and for how
+    many seconds the first of them waits for others.
     """
 
     idempotent: bool

@@ -136,6 +136,8 @@ class Runner:
 
     async def _finished(self, stages: Sequence[asyncio.Task[None]], stop: asyncio.Event) -> None:
         await asyncio.gather(*stages)
+        for lane in self._lanes.values():
+            lane.hurry()
         await self._dispatcher.wait_idle()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_OPTIONAL_DRAIN_S):

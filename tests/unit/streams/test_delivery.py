@@ -78,6 +78,49 @@ async def test_order_is_kept_through_failures() -> None:
     assert record.told.count(("retried", "act")) == 3
 
 
+class Patient(MemorySink):
+    """Likes to wait for five deliveries, for a long time."""
+
+    batch_max = 5
+    batch_wait_s = 600.0
+
+    def __init__(self) -> None:
+        super().__init__(SinkContext("p", "act"))
+        self.batches: list[list[str]] = []
+
+    async def send(self, deliveries: Sequence[Delivery]) -> None:
+        self.batches.append([delivery.key for delivery in deliveries])
+        await super().send(deliveries)
+
+
+async def test_a_sink_that_likes_to_wait_gets_whole_batches_and_the_rest_when_no_more_is_coming() -> None:
+    record, sink = Record(), Patient()
+    lane = Lane("act", sink, record, required=True)
+    task = asyncio.create_task(lane.run())
+    async with asyncio.timeout(60):
+        for key in "abcdefg":
+            await lane.put(parcel(key))
+            await asyncio.sleep(0)
+        while not sink.batches:
+            await asyncio.sleep(0)
+        assert sink.batches == [list("abcde")]
+        lane.hurry()
+        await lane.wait_idle()
+        await lane.put(parcel("h"))
+        await lane.wait_idle()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert sink.batches == [list("abcde"), list("fg"), ["h"]]
+    assert record.told == [("confirmed", key) for key in "abcdefgh"]
+
+
+async def test_a_sink_that_waits_gets_a_small_batch_when_its_time_is_over() -> None:
+    record, sink = Record(), Patient()
+    sink.batch_wait_s = 0.05
+    await send(Lane("act", sink, record, required=True), ["a", "b"])
+    assert sink.batches == [["a", "b"]]
+
+
 async def test_a_full_optional_lane_loses_counted_and_never_waits() -> None:
     record = Record()
     lane = Lane("act", MemorySink(SinkContext("p", "act")), record, required=False)

@@ -240,3 +240,24 @@ def test_an_outbox_is_a_queue_without_repetitions_whatever_happens(steps: Sequen
             await outbox.close()
 
     asyncio.run(compared())
+
+
+async def test_a_sink_that_likes_to_wait_gets_what_comes_meanwhile_in_one_batch(tmp_path: Path) -> None:
+    batches: list[list[str]] = []
+
+    class Patient(MemorySink):
+        batch_max = 3
+        batch_wait_s = 2.0
+
+        async def send(self, deliveries: Sequence[Delivery]) -> None:
+            batches.append([each.key for each in deliveries])
+
+    async with opened(tmp_path / "o.db") as outbox:
+        sink = ForwardingSink("act", Patient(SinkContext("p", "act")), outbox, Told())
+        await sink.open()
+        for number in range(4):
+            await sink.send([delivery(number)])
+            await asyncio.sleep(0.05)
+        await asyncio.wait_for(sink.drained(), 60)
+        await sink.close()
+    assert batches == [["k0", "k1", "k2"], ["k3"]]

@@ -161,6 +161,15 @@ def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
             "sources.a.websocket.heartbeat: must be above 0",
         ),
         ({"sources": {"a": {"http": {"port": 70_000}}}}, "sources.a.http.port: must be at most 65535"),
+        ({"sinks": {"act": {"s3": {}}}}, "sinks.act.s3.bucket: is missing"),
+        ({"sinks": {"act": {"s3": {"bucket": "b", "key": "{day}"}}}}, "sinks.act.s3.key: must have {digest} in it"),
+        ({"sinks": {"act": {"s3": {"bucket": "b", "key": "{digest}/{week}"}}}}, "sinks.act.s3.key: no value named 'week'"),
+        (
+            {"sinks": {"act": {"s3": {"bucket": "b", "access_key": "a"}}}},
+            "sinks.act.s3: needs both `access_key` and `secret_key`",
+        ),
+        ({"sinks": {"act": {"s3": {"bucket": "b", "endpoint": "s3://x"}}}}, "sinks.act.s3.endpoint: must be http://HOST"),
+        ({"sinks": {"act": {"s3": {"bucket": "b", "max_records": 0}}}}, "sinks.act.s3.max_records: must be at least 1"),
         ({"sinks": {"act": {"influxdb": points(database=None)}}}, "sinks.act.influxdb: needs `org` and `bucket` (version 2), or"),
         (
             {"sinks": {"act": {"influxdb": points(bucket="b", org="o")}}},

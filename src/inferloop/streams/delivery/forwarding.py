@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 _PAGE = 256
 _LOG_EVERY = 10
+_LOOKS = 10
+"""How often a sink that waits for larger batches looks whether one is there."""
 
 
 class Forwarded(Protocol):
@@ -94,15 +96,26 @@ class ForwardingSink(Sink):
 
     async def _forward_for_ever(self) -> None:
         await self._insisted(self._sink.open)
-        most = _PAGE if self._sink.batched else 16
+        most = int(getattr(self._sink, "batch_max", _PAGE)) if self._sink.batched else 16
         while True:
             self._news.clear()
             page = await self._insisted(lambda: self._outbox.page(self._name, most))
             if page:
+                page = await self._gathered(page, most)
                 await self._forward(page)
             elif not self._news.is_set():
                 self._empty.set()
                 await self._news.wait()
+
+    async def _gathered(self, page: list[StoredParcel], most: int) -> list[StoredParcel]:
+        """As much as comes while the sink likes to wait."""
+        wait_s = float(getattr(self._sink, "batch_wait_s", 0.0))
+        for _ in range(_LOOKS if wait_s else 0):
+            if len(page) >= most:
+                break
+            await asyncio.sleep(wait_s / _LOOKS)
+            page = await self._insisted(lambda: self._outbox.page(self._name, most))
+        return page
 
     async def _forward(self, page: Sequence[StoredParcel]) -> None:
         now, limit_s = self._clock.time(), self._max_age_s

@@ -53,12 +53,22 @@ class Lane:
         self.stores = bool(getattr(sink, "stores", False))
         self._outcome = outcome
         self._last = last
+        self._most = int(getattr(sink, "batch_max", BATCH_PARCELS)) if sink.batched else 1
+        self._wait_s = float(getattr(sink, "batch_wait_s", 0.0))
+        self._waiting: asyncio.Timeout | None = None
+        self._hurried = False
         self._backoff = Backoff(clock=clock)
         self._queue: asyncio.Queue[Parcel] = asyncio.Queue(QUEUE_PARCELS)
 
     async def wait_idle(self) -> None:
         """Wait until everything that was put here is confirmed, refused or lost."""
         await self._queue.join()
+
+    def hurry(self) -> None:
+        """From now on nobody waits for a batch to become larger: no more is coming."""
+        self._hurried = True
+        if self._waiting is not None:
+            self._waiting.reschedule(asyncio.get_running_loop().time())
 
     async def put(self, parcel: Parcel) -> None:
         """Queue a parcel. A full required lane makes its caller wait; a full optional one loses the parcel, counted."""
@@ -72,14 +82,27 @@ class Lane:
 
     async def run(self) -> None:
         """Send for ever; cancel it to stop."""
-        most = BATCH_PARCELS if self.sink.batched else 1
         while True:
             parcels = [await self._queue.get()]
-            while len(parcels) < most and not self._queue.empty():
-                parcels.append(self._queue.get_nowait())
+            await self._gather(parcels)
             await self._deliver(parcels)
             for _ in parcels:
                 self._queue.task_done()
+
+    async def _gather(self, parcels: list[Parcel]) -> None:
+        """Add what is at hand, and what comes while the sink likes to wait."""
+        while len(parcels) < self._most and not self._queue.empty():
+            parcels.append(self._queue.get_nowait())
+        if not self._wait_s or self._hurried or len(parcels) >= self._most:
+            return
+        try:
+            async with asyncio.timeout(self._wait_s) as self._waiting:
+                while len(parcels) < self._most:
+                    parcels.append(await self._queue.get())
+        except TimeoutError:
+            return
+        finally:
+            self._waiting = None
 
     async def _deliver(self, parcels: Sequence[Parcel]) -> None:
         """Send until every parcel is confirmed, refused or, at an optional sink, given up."""
