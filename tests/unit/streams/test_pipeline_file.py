@@ -40,6 +40,9 @@ tests:
 """  # noqa: E501
 
 
+OAUTH = {"token_url": "http://x/token", "client_id": "c", "client_secret": "s"}
+
+
 def problems(**changes: Any) -> str:
     """The problems of the usual pipeline with other sections; None leaves one out."""
     sections = {name: value for name, value in content(**changes).items() if value is not None}
@@ -161,6 +164,15 @@ def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
             "sources.a.websocket.heartbeat: must be above 0",
         ),
         ({"sources": {"a": {"http": {"port": 70_000}}}}, "sources.a.http.port: must be at most 65535"),
+        ({"sinks": {"act": {"webhook": {"url": "http://x", "oauth": {}}}}}, "sinks.act.webhook.oauth.token_url: is missing"),
+        (
+            {"sinks": {"act": {"webhook": {"url": "http://x", "oauth": {**OAUTH, "token_url": "http://u:p@x"}}}}},
+            "sinks.act.webhook.oauth.token_url: must have no user in it",
+        ),
+        (
+            {"sinks": {"act": {"webhook": {"url": "http://x", "oauth": OAUTH, "token": "t"}}}},
+            "sinks.act.webhook: must have only one of `oauth`, `token`",
+        ),
         ({"sinks": {"act": {"s3": {}}}}, "sinks.act.s3.bucket: is missing"),
         ({"sinks": {"act": {"s3": {"bucket": "b", "key": "{day}"}}}}, "sinks.act.s3.key: must have {digest} in it"),
         ({"sinks": {"act": {"s3": {"bucket": "b", "key": "{digest}/{week}"}}}}, "sinks.act.s3.key: no value named 'week'"),
