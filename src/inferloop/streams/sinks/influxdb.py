@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -24,15 +24,11 @@ from inferloop.core.protocols import Delivery, Sink
 from inferloop.data.config import Duration
 from inferloop.streams.addresses import checked_url
 from inferloop.streams.contexts import SinkContext
-from inferloop.streams.delivery.pausing import Pause
 from inferloop.streams.delivery.reaching import reached
+from inferloop.streams.http_caller import HttpCaller
 from inferloop.streams.line_protocol import Kind, Precision, as_kind, is_name, line, timestamp
 
-if TYPE_CHECKING:
-    import aiohttp
-
 _LATER = frozenset({401, 403, 404, 408, 429})
-_MAX_SHOWN = 500
 _V1_PRECISION = {"ns": "ns", "us": "u", "ms": "ms", "s": "s"}
 
 
@@ -125,8 +121,14 @@ class InfluxDbSink(Sink):
         self._config = config
         self._part = f"sink {context.name!r}"
         self._name = context.name
-        self._session: aiohttp.ClientSession | None = None
-        self._pause = Pause()
+        headers = {"Content-Type": "text/plain; charset=utf-8"}
+        if config.user is not None:
+            login = f"{config.user}:{config.password}".encode()
+            headers["Authorization"] = f"Basic {base64.b64encode(login).decode()}"
+        if config.token is not None:
+            headers["Authorization"] = f"Token {config.token}"
+        self._caller = HttpCaller(self._part, timeout_s=config.timeout, headers=headers)
+        self._url = config.url.rstrip("/")
 
     @property
     def caveat(self) -> str:
@@ -136,16 +138,7 @@ class InfluxDbSink(Sink):
 
     async def open(self) -> None:
         """See `Sink.open`."""
-        import aiohttp
-
-        headers = {"Content-Type": "text/plain; charset=utf-8"}
-        if self._config.user is not None:
-            login = f"{self._config.user}:{self._config.password}".encode()
-            headers["Authorization"] = f"Basic {base64.b64encode(login).decode()}"
-        if self._config.token is not None:
-            headers["Authorization"] = f"Token {self._config.token}"
-        timeout = aiohttp.ClientTimeout(total=self._config.timeout)
-        self._session = aiohttp.ClientSession(timeout=timeout, headers=headers)
+        self._caller.open()
         try:
             await reached(self._ping, part=f"sink {self._name}", url=self._config.url)
         except BaseException:
@@ -154,25 +147,20 @@ class InfluxDbSink(Sink):
 
     async def send(self, deliveries: Sequence[Delivery]) -> None:
         """See `Sink.send`."""
-        await self._pause.over()
-        lines = [self._line(delivery) for delivery in deliveries]
-        status, reason = await self._request("POST", self._path, "\n".join(lines).encode())
-        if 200 <= status < 300:
+        await self._caller.rest()
+        body = "\n".join(map(self._line, deliveries)).encode()
+        path = "/write" if self._config.bucket is None else "/api/v2/write"
+        answer = await self._caller.call("POST", self._url + path, body=body, query=self._query())
+        if answer.is_good:
             return
-        message = f"{self._part} answered {status}: {reason}"
-        if status >= 500 or status in _LATER:
+        message = f"{self._part} answered {answer.status}: {answer.said}"
+        if answer.status >= 500 or answer.status in _LATER:
             raise Unavailable(message)
         raise InvalidInput(message)
 
     async def close(self) -> None:
         """See `Sink.close`."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
-
-    @property
-    def _path(self) -> str:
-        return "/write" if self._config.bucket is None else "/api/v2/write"
+        await self._caller.close()
 
     def _query(self) -> dict[str, str]:
         config = self._config
@@ -182,26 +170,9 @@ class InfluxDbSink(Sink):
         return query if config.retention_policy is None else {**query, "rp": config.retention_policy}
 
     async def _ping(self) -> None:
-        status, reason = await self._request("GET", "/ping", b"")
-        if status >= 500:
-            raise Unavailable(f"{self._part} answered {status}: {reason}")
-
-    async def _request(self, method: str, path: str, body: bytes) -> tuple[int, str]:
-        """The status, and the beginning of what is said beside it."""
-        import aiohttp
-
-        if self._session is None:
-            raise Unavailable(f"{self._part} is closed")
-        url = self._config.url.rstrip("/") + path
-        query = self._query() if body else {}
-        try:
-            async with self._session.request(method, url, params=query, data=body or None, allow_redirects=False) as response:
-                reason = (await response.content.read(_MAX_SHOWN)).decode("utf-8", "replace")
-                if not 200 <= response.status < 300:
-                    self._pause.asked(response.headers)
-                return response.status, " ".join(reason.split()) or response.headers.get("X-Influxdb-Error", "")
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unavailable(f"{self._part}: {type(error).__name__}: {error}") from error
+        answer = await self._caller.call("GET", f"{self._url}/ping")
+        if answer.status >= 500:
+            raise Unavailable(f"{self._part} answered {answer.status}: {answer.said}")
 
     def _line(self, delivery: Delivery) -> str:
         config, payload = self._config, delivery.payload

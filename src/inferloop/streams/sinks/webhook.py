@@ -9,7 +9,7 @@ every other answer        refused for good; a redirect too, followed it would tu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -18,15 +18,11 @@ from inferloop.core.errors import InvalidInput, Unavailable
 from inferloop.core.protocols import Delivery, Sink
 from inferloop.data.config import Duration
 from inferloop.streams.contexts import SinkContext
-from inferloop.streams.delivery.pausing import Pause
+from inferloop.streams.http_caller import Answer, HttpCaller
 from inferloop.streams.oauth import OAuth, Tokens
 from inferloop.streams.signing import Signing
 
-if TYPE_CHECKING:
-    import aiohttp
-
 _LATER = frozenset({408, 425, 429})
-_MAX_SHOWN = 200
 
 
 class WebhookSink(Sink):
@@ -82,22 +78,18 @@ class WebhookSink(Sink):
 
     def __init__(self, config: Config, context: SinkContext) -> None:
         self._config = config
-        self._name = context.name
-        self._session: aiohttp.ClientSession | None = None
+        self._part = f"sink {context.name!r}"
+        headers = {"Content-Type": "application/json", **config.headers}
+        if config.token is not None:
+            headers["Authorization"] = f"Bearer {config.token}"
+        self._caller = HttpCaller(self._part, timeout_s=config.timeout, headers=headers)
         self._tokens: Tokens | None = None
         if config.oauth is not None:
-            self._tokens = Tokens(config.oauth, f"sink {context.name!r}", timeout_s=config.timeout)
-        self._pause = Pause()
+            self._tokens = Tokens(config.oauth, self._part, timeout_s=config.timeout)
 
     async def open(self) -> None:
         """See `Sink.open`; the first connection is made by the first delivery."""
-        import aiohttp
-
-        timeout = aiohttp.ClientTimeout(total=self._config.timeout)
-        headers = {"Content-Type": "application/json", **self._config.headers}
-        if self._config.token is not None:
-            headers["Authorization"] = f"Bearer {self._config.token}"
-        self._session = aiohttp.ClientSession(timeout=timeout, headers=headers)
+        self._caller.open()
 
     async def send(self, deliveries: Sequence[Delivery]) -> None:
         """See `Sink.send`."""
@@ -106,46 +98,32 @@ class WebhookSink(Sink):
 
     async def close(self) -> None:
         """See `Sink.close`."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        await self._caller.close()
 
     async def _post(self, delivery: Delivery) -> None:
-        await self._pause.over()
+        await self._caller.rest()
         body = msgspec.json.encode(delivery.payload)
         headers = {"Idempotency-Key": delivery.key}
         if self._config.hmac is not None:
             headers |= self._config.hmac.headers(body)
-        status, answer = await self._answer(body, headers)
-        if status == 401 and self._tokens is not None:
-            status, answer = await self._answer(body, headers)
-        if 200 <= status < 300:
+        answer = await self._answer(body, headers)
+        if answer.status == 401 and self._tokens is not None:
+            answer = await self._answer(body, headers)
+        if answer.is_good:
             return
-        message = f"sink {self._name!r} answered {status}: {answer}"
-        if status >= 500 or status in _LATER or (status == 401 and self._tokens is not None):
+        message = f"{self._part} answered {answer.status}: {answer.said}"
+        if answer.status >= 500 or answer.status in _LATER or (answer.status == 401 and self._tokens is not None):
             raise Unavailable(message)
         raise InvalidInput(message)
 
-    async def _answer(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, str]:
+    async def _answer(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         """One request, with the token of the moment; a token that is refused is not used again."""
-        import aiohttp
-
-        if self._session is None:
-            raise Unavailable(f"sink {self._name!r} is closed")
-        shown = {}
-        if self._tokens is not None:
-            shown["Authorization"] = await self._tokens.header()
-        try:
-            async with self._session.request(
-                self._config.method, self._config.url, data=body, headers={**headers, **shown}, allow_redirects=False
-            ) as response:
-                if not 200 <= response.status < 300:
-                    self._pause.asked(response.headers)
-                said = (await response.content.read(_MAX_SHOWN)).decode("utf-8", "replace")
-                if self._tokens is not None:
-                    said = self._tokens.hidden(said)
-                    if response.status == 401:
-                        self._tokens.drop(shown["Authorization"])
-                return response.status, said
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unavailable(f"sink {self._name!r}: {type(error).__name__}: {error}") from error
+        method, url = self._config.method, self._config.url
+        if self._tokens is None:
+            return await self._caller.call(method, url, body=body, headers=headers)
+        token = await self._tokens.header()
+        answer = await self._caller.call(method, url, body=body, headers={**headers, "Authorization": token})
+        said = self._tokens.hidden(answer.said)
+        if answer.status == 401:
+            self._tokens.drop(token)
+        return Answer(answer.status, said)
