@@ -25,6 +25,7 @@ from support.stream_worlds import (
     http,
     influxdb,
     kafka,
+    model,
     mqtt,
     nats,
     postgres,
@@ -49,6 +50,7 @@ SOURCES = {
 }
 SINKS = {
     "webhook": http.webhook_sink,
+    "model": model.model_sink,
     "smtp": smtp.smtp_sink,
     "mqtt": mqtt.mqtt_sink,
     "kafka": kafka.kafka_sink,

@@ -60,6 +60,7 @@ TABLE: dict[str, dict[str, Plugin]] = {
     },
     "sinks": {
         "webhook": Plugin("inferloop.streams.sinks.webhook:WebhookSink", "an HTTP POST with an Idempotency-Key"),
+        "model": Plugin("inferloop.streams.sinks.model:ModelSink", "a request to a model on another server"),
         "smtp": Plugin("inferloop.streams.sinks.smtp:SmtpSink", "a mail"),
         "mqtt": Plugin("inferloop.streams.sinks.mqtt:MqttSink", "a message to a topic of an MQTT broker"),
         "kafka": Plugin("inferloop.streams.sinks.kafka:KafkaSink", "a message to a topic of Kafka", "kafka"),

@@ -173,6 +173,15 @@ def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
             {"sinks": {"act": {"webhook": {"url": "http://x", "oauth": OAUTH, "token": "t"}}}},
             "sinks.act.webhook: must have only one of `oauth`, `token`",
         ),
+        ({"sinks": {"act": {"model": {"server": "http://x", "model": "m"}}}}, "sinks.act.model.json: is missing"),
+        (
+            {"sinks": {"act": {"model": {"server": "grpc://x", "model": "m", "json": {"a": 1}}}}},
+            "sinks.act.model.server: must be http://HOST",
+        ),
+        (
+            {"sinks": {"act": {"model": {"server": "http://x", "model": "m", "json": {"a": "=nope"}}}}},
+            "sinks.act.model.json.a: unknown variable 'nope'",
+        ),
         ({"sinks": {"act": {"s3": {}}}}, "sinks.act.s3.bucket: is missing"),
         ({"sinks": {"act": {"s3": {"bucket": "b", "key": "{day}"}}}}, "sinks.act.s3.key: must have {digest} in it"),
         ({"sinks": {"act": {"s3": {"bucket": "b", "key": "{digest}/{week}"}}}}, "sinks.act.s3.key: no value named 'week'"),
