@@ -8,13 +8,16 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
 from inferloop.core.errors import InvalidInput, Unavailable
 from inferloop.core.protocols import Delivery
 from inferloop.streams.contexts import SinkContext
+from inferloop.streams.http_caller import without_address
 from inferloop.streams.sinks.webhook import WebhookSink
+from support.broker import free_port
 
 SECRET = "ge/he im&ü"
 
@@ -170,6 +173,29 @@ async def test_a_service_that_says_when_is_left_alone_until_then(service: Servic
     began = time.monotonic()
     await sink.send(delivery("a"))
     assert time.monotonic() - began > 0.9
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        aiohttp.ConnectionTimeoutError("Connection timeout to host https://chat.example.com/hooks/geheim"),
+        aiohttp.InvalidURL("https://chat.example.com/hooks/geheim"),
+        aiohttp.NonHttpUrlClientError("https://chat.example.com/hooks/geheim"),
+        TimeoutError(),
+    ],
+)
+def test_no_error_says_an_address_that_is_a_password(error: Exception) -> None:
+    assert without_address(error)
+    assert "geheim" not in without_address(error)
+
+
+async def test_a_service_that_nobody_listens_at_is_told_by_host_and_port_alone() -> None:
+    sink = WebhookSink(WebhookSink.Config(url=f"http://127.0.0.1:{free_port()}/geheim"), SinkContext("p", "act"))
+    await sink.open()
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:\d+: ") as caught:
+        await sink.send(delivery("a"))
+    await sink.close()
+    assert "geheim" not in str(caught.value) + repr(sink._config)
 
 
 async def test_what_is_refused_for_good_is_not_held_up_by_tokens(service: Service, sink: WebhookSink) -> None:

@@ -86,4 +86,16 @@ class HttpCaller:
                     self._pause.asked(response.headers)
                 return Answer(response.status, " ".join(said.split()))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unavailable(f"{self._part}: {type(error).__name__}: {error}") from error
+            raise Unavailable(f"{self._part}: {without_address(error)}") from error
+
+
+def without_address(error: BaseException) -> str:
+    """What went wrong, for logs: never the address, whose path or query may be a password."""
+    import aiohttp
+
+    name = type(error).__name__
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"{name}: {error.host}:{error.port}: {error.os_error.strerror or error.os_error}"
+    if isinstance(error, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError):
+        return f"{name}: {error}"
+    return "no answer in time" if isinstance(error, TimeoutError) else name

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from inferloop.core.errors import Unavailable
 from inferloop.streams.addresses import checked_url
+from inferloop.streams.http_caller import without_address
 
 _EARLY_S = 30.0
 """A token is renewed so long before it ends, or after half of its life if that is shorter."""
@@ -106,7 +107,7 @@ class Tokens:
             ):
                 status, body = response.status, await response.content.read(_MAX_ANSWER)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unavailable(f"{self._part}: token_url: {type(error).__name__}: {error}") from error
+            raise Unavailable(f"{self._part}: token_url: {without_address(error)}") from error
         if status != 200:
             raise Unavailable(f"{self._part}: token_url answered {status}{_reason(body)}")
         try:

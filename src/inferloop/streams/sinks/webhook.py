@@ -41,7 +41,7 @@ class WebhookSink(Sink):
 
         model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-        url: str
+        url: str = Field(repr=False)
         method: Literal["POST", "PUT", "PATCH"] = "POST"
         headers: dict[str, str] = Field(default_factory=dict, repr=False)
         body: Any = Field(None, alias="json")
