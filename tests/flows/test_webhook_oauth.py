@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import logging
+import ssl
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
+import trustme
 from aiohttp import web
 
 from inferloop.core.errors import InvalidInput, Unavailable
@@ -196,6 +198,21 @@ async def test_a_service_that_nobody_listens_at_is_told_by_host_and_port_alone()
         await sink.send(delivery("a"))
     await sink.close()
     assert "geheim" not in str(caught.value) + repr(sink._config)
+
+
+async def test_a_service_that_is_not_trusted_gets_nothing_and_is_told_as_that() -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    runner = web.AppRunner(web.Application())
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    sink = WebhookSink(WebhookSink.Config(url=f"https://127.0.0.1:{runner.addresses[0][1]}/geheim"), SinkContext("p", "act"))
+    await sink.open()
+    with pytest.raises(Unavailable, match=r"CERTIFICATE_VERIFY_FAILED|certificate") as caught:
+        await sink.send(delivery("a"))
+    await sink.close()
+    await runner.cleanup()
+    assert "geheim" not in str(caught.value)
 
 
 async def test_what_is_refused_for_good_is_not_held_up_by_tokens(service: Service, sink: WebhookSink) -> None:
