@@ -1,6 +1,6 @@
 """Streams: what survives a simulated world of failures, and how fast messages become decisions.
 
-`python benchmarks/streams.py [PART ...]` measures some parts only: sim, speed, paced, outage, fleet, cel, replay.
+`python benchmarks/streams.py [PART ...]` measures some parts only: sim, speed, paced, outage, away, fleet, cel, replay.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from inferloop.streams.expressions import compile_expression
 
 sys.path.insert(0, str(ROOT / "tests"))
 
-from streaming import fleet, outage, rates, replay
+from streaming import away, fleet, outage, rates, replay
 from support.broker import Mosquitto
 
 BENCH = "make bench-streams"
@@ -51,6 +51,7 @@ def main() -> None:
         "speed": speed,
         "paced": paced,
         "outage": uplink,
+        "away": system,
         "fleet": endpoints,
         "cel": expressions,
         "replay": history,
@@ -141,6 +142,16 @@ def uplink() -> list[Row]:
         judged("outage_lost", found["lost"], "messages", goal="== 0", command=BENCH),
         judged("outage_double_effects", found["double"], "messages", goal="== 0", command=BENCH),
         judged("outage_out_of_order", found["out_of_order"], "messages", goal="== 0", command=BENCH),
+    ]
+
+
+def system() -> list[Row]:
+    """The system behind a webhook says 503 for a minute, and there is no outbox: what comes meanwhile waits at the broker."""
+    found = away.measured()
+    goals = {"away_lost": "== 0", "away_double_effects": "== 0", "away_rss_growth_mb": "< 20"}
+    units = {"away_rss_growth_mb": "MB", "away_refused": "requests"}
+    return [
+        judged(name, value, units.get(name, "messages"), goal=goals.get(name, ""), command=BENCH) for name, value in found.items()
     ]
 
 

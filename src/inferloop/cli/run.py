@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,10 @@ from inferloop.cli.units import DurationType
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Coroutine
+    from collections.abc import AsyncIterator, Coroutine
 
-    from inferloop.streams.events import Summary
+    from inferloop.core.protocols import Delivery
+    from inferloop.streams.events import Counters, Summary
     from inferloop.streams.pipeline import Pipeline
 
 
@@ -27,8 +29,23 @@ if TYPE_CHECKING:
 @click.option(
     "--drain", type=DurationType(), default="4s", show_default=True, help="How long messages may take to finish when it stops."
 )
+@click.option("--dry-run", is_flag=True, help="Print what sinks would get, a JSON object a line; acknowledge and change nothing.")
+@click.option(
+    "--limit", type=click.IntRange(1), help="With --dry-run: end after so many messages of each source.  [default: 100]"
+)
+@click.option("--live", is_flag=True, help="Show in the terminal what comes, what is decided and how long it takes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
-def command(file: Path, model_from: Path | None, journal: Path | None, no_ledger: bool, drain: float, as_json: bool) -> None:
+def command(
+    file: Path,
+    model_from: Path | None,
+    journal: Path | None,
+    no_ledger: bool,
+    drain: float,
+    dry_run: bool,
+    limit: int | None,
+    live: bool,
+    as_json: bool,
+) -> None:
     r"""Run PIPELINE.yaml: read its sources, decide every message once, deliver to its sinks.
 
     SIGTERM and Ctrl-C stop reading, finish what was read and acknowledge it. What is not done within --drain comes again
@@ -37,18 +54,29 @@ def command(file: Path, model_from: Path | None, journal: Path | None, no_ledger
     \b
     Example:
       inferloop run refunds.yaml
+      inferloop run refunds.yaml --dry-run --limit 20
     """
     from inferloop.streams.pipeline import Pipeline
 
+    if limit is not None and not dry_run:
+        raise click.UsageError("--limit goes with --dry-run")
     pipeline = Pipeline.load(file)
-    summary = _complete(_run(pipeline, model_from, journal, ledger=not no_ledger, drain_s=drain))
+    if dry_run:
+        summary = _complete(_rehearse(pipeline, model_from, journal, limit or 100))
+    else:
+        summary = _complete(_run(pipeline, model_from, journal, ledger=not no_ledger, drain_s=drain, live=live))
+    if dry_run:
+        click.echo(f"dry run: {summary.messages} messages, {summary.decisions} decisions, nothing was changed", err=True)
+        return
     if as_json:
         click.echo(json.dumps(asdict(summary)))
         return
     _print(summary)
 
 
-async def _run(pipeline: Pipeline, model_from: Path | None, journal_at: Path | None, *, ledger: bool, drain_s: float) -> Summary:
+async def _run(
+    pipeline: Pipeline, model_from: Path | None, journal_at: Path | None, *, ledger: bool, drain_s: float, live: bool
+) -> Summary:
     import asyncio
     from contextlib import ExitStack
 
@@ -57,9 +85,11 @@ async def _run(pipeline: Pipeline, model_from: Path | None, journal_at: Path | N
     from inferloop.data.ledger.ledger import Ledger, ledger_path
     from inferloop.prediction.router import Router
     from inferloop.registry.registry import Registry
+    from inferloop.streams.events import Counters
 
     stop = asyncio.Event()
     _listen(stop)
+    counters = Counters(pipeline.name)
     with ExitStack() as stack:
         registry = stack.enter_context(Registry(model_from))
         journal = stack.enter_context(Journal(journal_at or journal_path()))
@@ -67,7 +97,48 @@ async def _run(pipeline: Pipeline, model_from: Path | None, journal_at: Path | N
         async with Router(registry, ledger=book) as router:
             await router.open([pipeline.spec.model.ref])
             calm_collector()
-            return await pipeline.run(router=router, journal=journal, ledger=book, stop=stop, drain_s=drain_s)
+            async with _shown(pipeline.name, counters) if live else nullcontext():
+                return await pipeline.run(
+                    router=router, journal=journal, ledger=book, stop=stop, drain_s=drain_s, counters=counters
+                )
+
+
+@asynccontextmanager
+async def _shown(pipeline: str, counters: Counters) -> AsyncIterator[None]:
+    import asyncio
+
+    from rich.console import Console
+
+    from inferloop.cli.live_view import LiveView
+
+    showing = asyncio.create_task(LiveView(pipeline, counters, Console(stderr=True)).show_for_ever())
+    try:
+        yield
+    finally:
+        showing.cancel()
+        await asyncio.gather(showing, return_exceptions=True)
+
+
+async def _rehearse(pipeline: Pipeline, model_from: Path | None, journal_at: Path | None, limit: int) -> Summary:
+    import asyncio
+
+    from inferloop.data.journal import journal_path
+    from inferloop.prediction.router import Router
+    from inferloop.registry.registry import Registry
+    from inferloop.streams.rehearsing import rehearse
+
+    stop = asyncio.Event()
+    _listen(stop)
+    with Registry(model_from) as registry:
+        async with Router(registry) as router:
+            await router.open([pipeline.spec.model.ref])
+            journal = journal_at or journal_path()
+            return await rehearse(pipeline, router=router, journal=journal, limit=limit, show=_show, stop=stop)
+
+
+def _show(sink: str, delivery: Delivery) -> None:
+    shown = {"sink": sink, "id": delivery.message_id, "key": delivery.key, "payload": delivery.payload}
+    click.echo(json.dumps(shown, ensure_ascii=False))
 
 
 def _listen(stop: asyncio.Event) -> None:

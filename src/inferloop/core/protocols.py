@@ -106,6 +106,9 @@ class Source(Protocol):
         durable: what was not acknowledged comes again after a crash.
         replayable: every message has a `position` that stays valid, so that it has an identity even without an id.
         ordered: messages come in the order in which they were sent.
+
+    A source with an attribute `live` that is true shows what happens now, and is acknowledged in any order; a pipeline file may
+    leave some of its messages out (`rate`, `when_full`).
     """
 
     durable: bool

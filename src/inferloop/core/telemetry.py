@@ -51,6 +51,7 @@ LEDGER_LOST = Counter("inferloop_ledger_lost", "Ledger rows not written: queue f
 LEDGER_QUEUE = Gauge("inferloop_ledger_queue", "Ledger rows waiting to be written.")
 
 MESSAGES = Counter("inferloop_messages", "Messages read from a source.", ("pipeline", "source"))
+DROPPED = Counter("inferloop_messages_dropped", "Messages of a live source that were left out.", ("pipeline", "source", "reason"))
 REDELIVERED = Counter("inferloop_messages_redelivered", "Messages whose decision was found in the journal.", ("pipeline",))
 DECISIONS = Counter("inferloop_decisions", "Decisions, by rule or reason.", ("pipeline", "rule"))
 DEAD_LETTERS = Counter("inferloop_dead_letters", "Messages that could not be decided.", ("pipeline", "reason"))

@@ -193,7 +193,13 @@ def _some(rules: tuple[RuleSection, ...]) -> tuple[RuleSection, ...]:
 
 
 class SourceCommon(Section):
-    """Keys of every source beside its plugin's; for a live source that cannot wait."""
+    """Keys of every source beside its plugin's; for a live source that cannot wait.
+
+    Attributes:
+        rate: what comes sooner after the message before is left out: of `5/s`, one every 200 ms passes.
+        buffer: messages that may wait for the pipeline; 256 if the other keys are there.
+        when_full: hold up the source, or leave out what waits longest.
+    """
 
     rate: Rate | None = None
     buffer: int | None = Field(None, ge=1)

@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 
 from prometheus_client import Counter as PrometheusCounter
@@ -72,6 +73,7 @@ class Summary:
             `stored` those that the outbox took, to be delivered later.
         rules: decisions by rule; `reasons`: decisions that do not act, and dead letters, by reason.
         recovered: decisions of an earlier run whose effects were still to be delivered.
+        dropped: messages of live sources that were left out, by source; they are in no other count.
         p50_ms: from arrival to acknowledgement, of the last 100,000 messages.
     """
 
@@ -90,6 +92,7 @@ class Summary:
     retries: Mapping[str, int]
     rules: Mapping[str, int]
     reasons: Mapping[str, int]
+    dropped: Mapping[str, int]
     p50_ms: float
     p99_ms: float
     seconds: float
@@ -115,11 +118,17 @@ class Counters:
         self.retries: Counter[str] = Counter()
         self.rules: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
 
     def read(self, source: str, count: int) -> None:
         """Messages came from a source."""
         self.messages += count
         telemetry.MESSAGES.labels(self._pipeline, source).inc(count)
+
+    def drop(self, source: str, reason: str, count: int) -> None:
+        """Messages of a live source were left out, because of its `rate` or because its buffer was `full`."""
+        self.dropped[source] += count
+        telemetry.DROPPED.labels(self._pipeline, source, reason).inc(count)
 
     def decided(self, rule: str, reason: str) -> None:
         """A Decision is in the journal."""
@@ -166,6 +175,10 @@ class Counters:
         """A condition touched a missing value."""
         telemetry.RULE_SKIPPED.labels(self._pipeline, rule).inc()
 
+    def latency_ms(self, share: float, *, last: int) -> float:
+        """From arrival to acknowledgement, of the last so many messages; `share` 0.5 for the median."""
+        return _percentile(sorted(islice(reversed(self._latencies), last)), share) * 1e3
+
     def summary(self) -> Summary:
         """The counts so far."""
         ordered = sorted(self._latencies)
@@ -185,6 +198,7 @@ class Counters:
             retries=dict(self.retries),
             rules=dict(self.rules),
             reasons=dict(self.reasons),
+            dropped=dict(self.dropped),
             p50_ms=_percentile(ordered, 0.50) * 1e3,
             p99_ms=_percentile(ordered, 0.99) * 1e3,
             seconds=self._clock.monotonic() - self._started,

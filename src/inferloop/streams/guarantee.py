@@ -10,6 +10,7 @@ from inferloop.core import plugins
 from inferloop.core.protocols import Sink, Source
 from inferloop.streams.contexts import SinkContext, SourceContext
 from inferloop.streams.loading import DEAD_LETTER, Part, PipelineSpec
+from inferloop.streams.thinning import BUFFER
 
 
 class Promise(StrEnum):
@@ -97,6 +98,7 @@ def _notes(spec: PipelineSpec, sources: list[tuple[Part, Source]], sinks: list[t
         caveat = getattr(source, "caveat", "")
         if caveat:
             yield f"source {part.name}: {caveat}"
+        yield from _left_out(part)
         in_flight = getattr(source, "in_flight", None)
         if in_flight is not None and spec.model.batch.max > in_flight:
             yield f"source {part.name}: batch.max {spec.model.batch.max} never fills, in_flight is {in_flight}"
@@ -109,3 +111,11 @@ def _notes(spec: PipelineSpec, sources: list[tuple[Part, Source]], sinks: list[t
         yield f"outbox: what waited for more than {spec.outbox.max_age:g} s becomes a dead letter"
     if spec.dead_letter is None:
         yield f"no {DEAD_LETTER}: messages that cannot be decided go to a file under INFERLOOP_HOME"
+
+
+def _left_out(part: Part) -> Iterator[str]:
+    common = part.common
+    if common.rate is not None:
+        yield f"source {part.name}: leaves out what is beyond {common.rate.count} in {common.rate.per_s:g} s"
+    if common.when_full == "drop_oldest":
+        yield f"source {part.name}: leaves out the oldest when more than {common.buffer or BUFFER} wait"

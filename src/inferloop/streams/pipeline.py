@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from inferloop.streams.runner import Parts, Runner
 from inferloop.streams.scoring import Predicts, Scorer
 from inferloop.streams.storing import ForwardingReport, behind, outbox_of
 from inferloop.streams.testing import TestResult, check_tests, run_tests
+from inferloop.streams.thinning import thinned
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +99,7 @@ class Pipeline:
         sources: Mapping[str, GivenSource] | None = None,
         sinks: Mapping[str, Sink] | None = None,
         clock: Clock = SYSTEM,
+        counters: Counters | None = None,
     ) -> Summary:
         """Run until the sources end or `stop` is set; then finish what was read, within `drain_s` seconds after a stop.
 
@@ -109,6 +112,7 @@ class Pipeline:
             sources: instead of those in the file, by name.
             sinks: the same for sinks, `dead_letter` included.
             clock: what time it is.
+            counters: counts this run, for whoever wants to look on; made if it is not given.
             drain_s: what is not done by then stays unacknowledged and comes again.
 
         Raises:
@@ -127,6 +131,7 @@ class Pipeline:
                 sources=sources or {},
                 sinks=sinks or {},
                 clock=clock,
+                counters=counters or Counters(self.name, clock=clock),
             )
 
     async def _run(
@@ -141,14 +146,14 @@ class Pipeline:
         sources: Mapping[str, GivenSource],
         sinks: Mapping[str, Sink],
         clock: Clock,
+        counters: Counters,
     ) -> Summary:
         check_agreement(self.spec, router.bundle(self.spec.model.ref))
         stopped = stop or asyncio.Event()
         thread = JournalThread(journal, self.name, clock=clock)
-        counters = Counters(self.name, clock=clock)
         try:
             async with contextlib.AsyncExitStack() as stack:
-                parts = await self._parts(thread, router, ledger, observer, sources, sinks, clock)
+                parts = await self._parts(thread, router, ledger, observer, sources, sinks, clock, counters)
                 parts = await self._with_outbox(stack, parts, counters)
                 if await _open_all(stack, parts, stopped):
                     await Runner(self.spec, parts, counters).run(stopped, drain_s=drain_s)
@@ -166,12 +171,21 @@ class Pipeline:
         sources: Mapping[str, GivenSource],
         sinks: Mapping[str, Sink],
         clock: Clock,
+        counters: Counters,
     ) -> Parts:
         state = await thread.call(lambda: thread.journal.state(self.name))
         positions: dict[str, bytes] = {}
         windows = windows_of(self.spec, router.bundle(self.spec.model.ref), state)
         return Parts(
-            sources=[_source(part, sources.get(part.name), self._context(part, state, positions)) for part in self.spec.sources],
+            sources=[
+                thinned(
+                    _source(part, sources.get(part.name), self._context(part, state, positions)),
+                    part.common,
+                    partial(counters.drop, part.name),
+                    clock,
+                )
+                for part in self.spec.sources
+            ],
             sinks=self._sinks(thread, sinks),
             decider=Decider(self.name, rulebook_of(self.spec), thread.journal, memory=Memory(state), clock=clock.time),
             scorer=Scorer(router, self.spec.model, source=self.name, clock=clock),

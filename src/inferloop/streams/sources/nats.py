@@ -126,6 +126,8 @@ class NatsSource(PulledSource):
         await self._answer(messages, b"+WPI")
 
     async def _give_back(self, messages: Sequence[Message]) -> None:
+        with contextlib.suppress(nats.errors.Error, ValueError):
+            await self._subscription.unsubscribe()  # a request of ours that is still there would get them again
         await self._answer(messages, b"-NAK")
 
     async def _answer(self, messages: Sequence[Message], what: bytes) -> None:

@@ -88,6 +88,7 @@ class WebSocketSource(PulledSource):
             return any(name.lower() == "authorization" for name in self.headers)
 
     durable = False
+    live = True
     replayable = False
     ordered = True
     caveat = (
