@@ -48,12 +48,18 @@ async def rehearse(
     parts = [*spec.sinks, *([spec.dead_letter] if spec.dead_letter else [])]
     sinks = {name: ShownSink(name, show) for name in {DEAD_LETTER, *(part.name for part in parts)}}
     with owned(journal, pipeline.name), tempfile.TemporaryDirectory(prefix="inferloop-dry-run-") as folder, ExitStack() as stack:
-        real = stack.enter_context(Journal(journal)) if journal.exists() else None
+        real = _existing(journal)
+        if real is not None:
+            stack.enter_context(real)
         own = stack.enter_context(OverlaidJournal(Path(folder) / "journal.db", real))
         if state := real.state(pipeline.name) if real is not None else {}:
             own.save_state(pipeline.name, state)
         sources = {part.name: _leaving(part, limit) for part in spec.sources}
         return await Pipeline(spec).run(router=router, journal=own, stop=stop, sources=sources, sinks=sinks)
+
+
+def _existing(path: Path) -> Journal | None:
+    return Journal(path) if path.exists() else None
 
 
 class OverlaidJournal(Journal):
