@@ -12,10 +12,15 @@ Payloads = list[bytes]
 
 @dataclass
 class SourceWorld:
-    """The other side of a source: how to make one, and how to put messages there."""
+    """The other side of a source: how to make one, and how to put messages there.
+
+    Attributes:
+        grows: messages may be put after a source was opened.
+    """
 
     make: Callable[[], Source]
     put: Callable[[Payloads], None]
+    grows: bool = True
 
 
 @dataclass

@@ -53,6 +53,8 @@ class PulledSource(Source, abc.ABC):
         self._tasks: list[asyncio.Task[None]] = []
         self._failure: BaseException | None = None
         self._closing = False
+        self._ended = False
+        """Set by a source that has nothing more to fetch."""
 
     async def open(self) -> None:
         """See `Source.open`."""
@@ -69,6 +71,8 @@ class PulledSource(Source, abc.ABC):
         while not self._arrived:
             if self._failure is not None:
                 raise self._failure
+            if self._ended:
+                return ()
             self._readable.clear()
             await self._readable.wait()
         messages = list(self._arrived)
@@ -142,7 +146,7 @@ class PulledSource(Source, abc.ABC):
             self._readable.set()
 
     async def _fetch_for_ever(self) -> None:
-        while not self._closing:
+        while not self._closing and not self._ended:
             room = self.in_flight - len(self._held)
             if room <= 0:
                 self._has_room.clear()
@@ -158,6 +162,7 @@ class PulledSource(Source, abc.ABC):
             if messages:
                 self._held.update((message.token, message) for message in messages if isinstance(message.token, Hashable))
                 self._arrived.extend(messages)
+            if messages or self._ended:
                 self._readable.set()
 
     async def _keep_for_ever(self) -> None:
