@@ -84,7 +84,10 @@ class Engine(Protocol):
 
 
 class Codec(Protocol):
-    """Makes a Sample of a Message. Called from any thread; keeps no state."""
+    """Makes a Sample of a Message. Called from any thread; keeps no state.
+
+    One whose payloads are documents in another form than JSON has a method `encode(document) -> bytes`, for tests of pipelines.
+    """
 
     def decode(self, message: Message) -> Sample:
         """Decode one message.

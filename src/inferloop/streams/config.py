@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -156,14 +158,39 @@ class RuleSection(Section):
         return tuple(part.by for part in spans if part is not None) + (("key",) if self.clear_below is not None else ())
 
 
+def _decoded(value: object) -> object:
+    try:
+        return base64.b64decode(value, validate=True) if isinstance(value, str) else value
+    except binascii.Error as error:
+        raise ValueError(f"is no base64: {error}") from error
+
+
 class Moment(Section):
-    """One message of a test: when it arrives, and what the model says of it."""
+    """One message of a test: when it arrives, and what the model says of it.
+
+    Attributes:
+        message: a text, or a document that becomes one in the form that the codec reads.
+        file: the payload is the content of this file, beside the pipeline file if the path is relative; instead of `message`.
+        payload_base64: the payload as it stands in a dead letter; instead of `message`.
+    """
 
     at: datetime | None = None
     message: Any = None
+    file: Path | None = None
+    payload_base64: Annotated[bytes, BeforeValidator(_decoded)] | None = None
     topic: str = ""
+    headers: dict[str, str] = Field(default_factory=dict)
     scores: dict[str, float] = Field(default_factory=dict)
     abstain: bool = False
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if len(self._forms()) != 1:
+            raise ValueError("must have one of `message`, `file` and `payload_base64`")
+        return self
+
+    def _forms(self) -> list[object]:
+        return [form for form in (self.message, self.file, self.payload_base64) if form is not None]
 
 
 class TestSection(Moment):
@@ -175,9 +202,9 @@ class TestSection(Moment):
     expect: dict[str, int | dict[str, Any]]
 
     @model_validator(mode="after")
-    def _one_form(self) -> TestSection:
-        if (self.message is None) == (not self.messages):
-            raise ValueError("must have either `message` or `messages`")
+    def _one_form(self) -> Self:
+        if len(self._forms()) + bool(self.messages) != 1:
+            raise ValueError("must have either `message` or `messages`, or a `file` or `payload_base64` as the message")
         return self
 
     @property

@@ -7,14 +7,15 @@ Each test starts with an empty memory. In `expect` a number is a count, a mappin
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from inferloop.core import plugins
-from inferloop.core.errors import InferloopError, InvalidConfig
+from inferloop.core.errors import InferloopError, InvalidConfig, InvalidInput
 from inferloop.core.sample import Message, Sample
 from inferloop.streams.compiling import fields_read, rulebook_of
 from inferloop.streams.config import Moment, TestSection
@@ -99,8 +100,8 @@ def _run(spec: PipelineSpec, test: TestSection, path: str) -> TestResult:
 
     windows = windows_of(spec, None, {})
     for number, moment in enumerate(test.moments):
-        message = _message(spec, moment)
         try:
+            message = _message(spec, moment)
             sample = spec.codec.decode(message)
         except InferloopError as error:
             sent[DEAD_LETTER].append({"reason": error.message})
@@ -133,10 +134,23 @@ def _stale(spec: PipelineSpec, sample: Sample, message: Message) -> bool:
 
 
 def _message(spec: PipelineSpec, moment: Moment) -> Message:
-    content = moment.message
-    payload = content.encode() if isinstance(content, str) else msgspec.json.encode(content)
     received = _DEFAULT_AT_S if moment.at is None else moment.at.timestamp()
-    return Message(payload, spec.sources[0].name, received, topic=moment.topic)
+    return Message(_payload(spec, moment), spec.sources[0].name, received, topic=moment.topic, headers=moment.headers)
+
+
+def _payload(spec: PipelineSpec, moment: Moment) -> bytes:
+    if moment.payload_base64 is not None:
+        return moment.payload_base64
+    if moment.file is not None:
+        path = Path(spec.path).parent / moment.file
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise InvalidInput(f"cannot read {path}: {error.strerror}") from error
+    if isinstance(moment.message, str):
+        return moment.message.encode()
+    encode: Callable[[Any], bytes] = getattr(spec.codec, "encode", msgspec.json.encode)
+    return encode(moment.message)
 
 
 def _differences(

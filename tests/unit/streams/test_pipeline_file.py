@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import contextlib
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,22 @@ def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
+        ({"sources": {"a": {"camera": {}}}}, "sources.a.camera: must have either `url` or `device`"),
+        (
+            {"sources": {"a": {"camera": {"url": "rtsp://x", "device": 0}}}},
+            "sources.a.camera: must have either `url` or `device`",
+        ),
+        ({"sources": {"a": {"camera": {"url": "ftp://x"}}}}, "sources.a.camera.url: must be rtsp://HOST"),
+        ({"sources": {"a": {"camera": {"device": 0}, "rate": "5"}}}, "sources.a.rate: must be a count per time"),
+        ({"sources": {"a": {"camera": {"device": 0}, "buffer": 0}}}, "sources.a.buffer: must be at least 1"),
+        ({"sources": {"a": {"camera": {"device": 0}, "when_full": "drop"}}}, "sources.a.when_full: must be"),
+        ({"sources": {"a": {"video": {"path": "x.mp4", "every": 0}}}}, "sources.a.video.every: must be at least 1"),
+        ({"sources": {"a": {"video": {"path": "x.mp4", "speed": 0}}}}, "sources.a.video.speed: must be above 0"),
+        ({"sources": {"a": {"video": {"path": "x.mp4"}, "rate": "5/s"}}}, "sources.a.rate: is for a live source"),
+        ({"tests": [{"file": "nothing.png", "expect": {}}]}, "tests.0.message: cannot read nothing.png: No such file"),
+        ({"tests": [{"payload_base64": "a", "expect": {}}]}, "tests.0.payload_base64: is no base64"),
+        ({"tests": [{"file": "x", "message": {}, "expect": {}}]}, "tests.0: must have either `message` or `messages`"),
+        ({"tests": [{"messages": [{}], "expect": {}}]}, "tests.0.messages.0: must have one of `message`, `file` and"),
         ({"pipeline": "two words"}, "pipeline: must match"),
         ({"pipeline": None}, "pipeline: is missing"),
         ({"rules": None}, "rules: is missing"),
@@ -337,3 +354,35 @@ values = st.recursive(
 def test_no_content_breaks_the_reader(key: str, value: Any) -> None:
     with contextlib.suppress(InvalidConfig):
         Pipeline.of(content(**{key: value}))
+
+
+@pytest.mark.parametrize("codec", ["json", "cbor", "msgpack"])
+def test_the_message_of_a_test_is_written_in_the_form_that_its_codec_reads(codec: str) -> None:
+    sections = content(message={codec: {"id": "$.id", "fields": {"values": {"path": "$.values", "type": "array"}}}})
+    act = {"file": {"path": "act.jsonl", "json": {"id": "=id"}}}
+    test = {"message": {"id": "t1", "values": [1.5, 2]}, "scores": {"hot": 0.9}, "expect": {"act": {"json": {"id": "t1"}}}}
+    (result,) = Pipeline.of({**sections, "sinks": {"act": act}, "tests": [test]}).test()
+    assert result.passed, result.problems
+
+
+def test_a_test_takes_a_file_beside_it_headers_and_the_payload_of_a_dead_letter(tmp_path: Path) -> None:
+    from support.bundles import png
+
+    (tmp_path / "a.png").write_bytes(png())
+    sections = content(
+        message={"image": {"id": {"header": "frame"}}},
+        rules=[{"name": "act", "label": "hot", "send": ["act"]}],
+        sinks={"act": {"file": {"path": "act.jsonl", "json": {"id": "=id"}}}},
+        tests=[
+            {"file": "a.png", "headers": {"frame": "7"}, "scores": {"hot": 0.9}, "expect": {"act": {"json": {"id": "7"}}}},
+            {
+                "payload_base64": base64.b64encode(png()).decode(),
+                "headers": {"frame": "8"},
+                "scores": {"hot": 0.9},
+                "expect": {"act": {"json": {"id": "8"}}},
+            },
+            {"payload_base64": "AAAA", "expect": {"dead_letter": 1}},
+        ],
+    )
+    file = save(tmp_path / "demo.yaml", sections)
+    assert [result.problems for result in Pipeline.load(file).test()] == [(), (), ()]

@@ -39,6 +39,10 @@ class CborCodec(DocumentCodec):
         """See `DocumentCodec.parse`."""
         return parse_cbor(payload)
 
+    def encode(self, content: Any) -> bytes:
+        """A document in the form that it reads."""
+        return cbor2.dumps(content)
+
 
 def parse_cbor(payload: bytes) -> Any:
     """Decode a CBOR map or array.

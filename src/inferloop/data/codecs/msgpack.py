@@ -25,6 +25,10 @@ class MsgpackCodec(DocumentCodec):
             raise InvalidInput(f"the payload is no MessagePack: {reason} ({describe(payload)})") from error
         return plain(document(value, "MessagePack"), len(payload), _foreign)
 
+    def encode(self, content: Any) -> bytes:
+        """A document in the form that it reads."""
+        return msgspec.msgpack.encode(content)
+
 
 def _foreign(value: Any) -> Any:
     if isinstance(value, datetime):
