@@ -13,11 +13,12 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
-from inferloop.core.errors import Conflict, InvalidInput
+from inferloop.core.errors import InvalidInput
 from inferloop.core.protocols import Delivery
 from inferloop.core.sample import Sample
 from inferloop.data.journal import Journal, StoredDecision, StoredDelivery
 from inferloop.streams.identity import effect_key, once_key
+from inferloop.streams.journaling import write_decided
 from inferloop.streams.loading import DEAD_LETTER
 from inferloop.streams.rules.memory import Memory
 from inferloop.streams.rules.rulebook import STALE, Effect, Rulebook, Verdict
@@ -90,19 +91,7 @@ class Decider:
         Raises:
             StorageError: nothing was written.
         """
-        state = {**draft.state, **extra_state}
-        decisions = [work.decision for work in draft.works if work.decision is not None]
-        try:
-            self._journal.write(decisions, state, draft.once_keys)
-        except Conflict:
-            found = self._journal.find(self._pipeline, [work.id for work in draft.works])
-            for work in draft.works:
-                work.decision = found.get(work.id, work.decision)
-            rest = [decision for decision in decisions if decision.message_id not in found]
-            if rest:
-                self._journal.write(rest, state, draft.once_keys)
-            else:
-                self._journal.save_state(self._pipeline, state)
+        write_decided(self._journal, self._pipeline, draft.works, {**draft.state, **extra_state}, draft.once_keys)
 
     def _used_up(self, works: Sequence[Work], now: float) -> AbstractSet[str]:
         """The `once_per` keys of these messages that earlier decisions used up: looked for before anything is decided."""

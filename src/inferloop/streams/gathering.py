@@ -8,7 +8,7 @@ from inferloop.core.bundle import Bundle
 from inferloop.core.clock import SYSTEM, Clock
 from inferloop.core.errors import InvalidConfig, InvalidInput
 from inferloop.data.journal import StoredDecision
-from inferloop.streams.journaling import JournalThread
+from inferloop.streams.journaling import JournalThread, write_decided
 from inferloop.streams.loading import PipelineSpec
 from inferloop.streams.scope import event_time
 from inferloop.streams.windows import Window, Windows
@@ -74,8 +74,7 @@ class Gatherer:
             if not made:  # a failed write is tried again with the same windows
                 made.append((self._add(samples), self._windows.take_changes()))
             windows, state = made[0]
-            decisions = [work.decision for work in samples if work.decision is not None]
-            self._journal.journal.write(decisions, {**state, **positions})
+            write_decided(self._journal.journal, self._pipeline, samples, {**state, **positions})
             return windows
 
         return await self._journal.call(add_and_write) if samples else []

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar
 
 from inferloop.core.clock import SYSTEM, Clock
-from inferloop.core.errors import StorageError
-from inferloop.data.journal import Journal
+from inferloop.core.errors import Conflict, StorageError
+from inferloop.data.journal import Journal, StoredDecision
+from inferloop.streams.work import Work
 
 log = logging.getLogger(__name__)
 
@@ -50,3 +51,37 @@ class JournalThread:
     def close(self) -> None:
         """Wait for the call under way; what was noted and not written yet is written when the journal is closed."""
         self.executor.shutdown(wait=True, cancel_futures=True)
+
+
+def write_decided(
+    journal: Journal, pipeline: str, works: Sequence[Work], state: Mapping[str, bytes], once_keys: Sequence[str] = ()
+) -> None:
+    """Put the decisions of some work on disk, with state; may be tried again, also where the disk took what it said it did not.
+
+    Work that was decided meanwhile keeps that decision; work without one is left out.
+
+    Raises:
+        StorageError: nothing was written.
+    """
+    decisions = [work.decision for work in works if work.decision is not None]
+    try:
+        _write(journal, pipeline, decisions, state, once_keys)
+    except Conflict:
+        found = journal.find(pipeline, [decision.message_id for decision in decisions])
+        for work in works:
+            work.decision = found.get(work.id, work.decision)
+        rest = [decision for decision in decisions if decision.message_id not in found]
+        _write(journal, pipeline, rest, state, once_keys)
+
+
+def _write(
+    journal: Journal,
+    pipeline: str,
+    decisions: Sequence[StoredDecision],
+    state: Mapping[str, bytes],
+    once_keys: Sequence[str],
+) -> None:
+    if decisions:
+        journal.write(decisions, state, once_keys)
+    elif state:
+        journal.save_state(pipeline, state)

@@ -21,6 +21,8 @@ from inferloop.core.errors import Conflict
 from inferloop.streams import deciding, identity
 from inferloop.streams.deciding import Decider, Draft
 from inferloop.streams.dispatch import Dispatcher
+from inferloop.streams.gathering import Gatherer
+from inferloop.streams.journaling import write_decided
 from inferloop.streams.loading import PipelineSpec
 from inferloop.streams.pipeline import Pipeline
 from inferloop.streams.rules.memory import Memory
@@ -28,6 +30,7 @@ from inferloop.streams.runner import Runner
 from inferloop.streams.simulation.campaign import simulate_many
 from inferloop.streams.simulation.simulate import simulate
 from inferloop.streams.simulation.virtual_loop import Stuck, VirtualLoop
+from inferloop.streams.windows import BUFFER, Windows
 from inferloop.streams.work import Work
 from support.pipelines import content, save
 
@@ -75,6 +78,22 @@ def test_nothing_is_lost_or_done_twice_and_every_fault_hits(changes: Mapping[str
     assert counts["kill"] > seeds / 2
     assert counts["decided"] > counts["kill"], "not only kills"
     for what in ("redelivered", "repeated", "disconnect", "swap", "jump", "edit", "disk_full", "down", "model_away", "refused"):
+        assert counts[what] > 0, what
+
+
+WINDOWS: dict[str, Any] = {
+    "window": {"hop": 6, "gap": "10m"},
+    "model": {"ref": "numbers@champion", "inputs": {"values": "values"}},
+    "rules": [RULES[0], RULES[2]],
+}
+
+
+def test_windows_survive_what_may_happen_as_messages_do() -> None:
+    counts, failed = simulate_many(spec(**WINDOWS), range(200))
+    assert [(outcome.seed, outcome.problems) for outcome in failed] == []
+    assert counts["gathered"] > 1000
+    assert counts["decided"] - counts["gathered"] > 500, "windows and dead letters"
+    for what in ("kill", "redelivered", "disk_full", "refused"):
         assert counts[what] > 0, what
 
 
@@ -243,3 +262,40 @@ def test_a_wait_that_can_never_end_is_told() -> None:
     with pytest.raises(Stuck):
         loop.run_until_complete(asyncio.Event().wait())
     loop.close()
+
+
+def forgets_buffers(patch: pytest.MonkeyPatch) -> None:
+    take = Windows.take_changes
+    patch.setattr(Windows, "take_changes", lambda self: {n: raw for n, raw in take(self).items() if not n.startswith(BUFFER)})
+
+
+def forgets_whole_windows(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Windows, "take_due", lambda _: [])
+
+
+def gathers_anew_after_a_failed_write(patch: pytest.MonkeyPatch) -> None:
+    async def gather(self: Gatherer, samples: Sequence[Work], positions: Mapping[str, bytes]) -> list[Work]:
+        def add_and_write() -> list[Work]:
+            windows = self._add(samples)
+            write_decided(self._journal.journal, self._pipeline, samples, {**self._windows.take_changes(), **positions})
+            return windows
+
+        return await self._journal.call(add_and_write) if samples else []
+
+    patch.setattr(Gatherer, "gather", gather)
+
+
+@pytest.mark.parametrize(
+    ("bug", "told"),
+    [
+        (forgets_buffers, "neither a message nor a window"),
+        (forgets_whole_windows, "is not decided"),
+        (gathers_anew_after_a_failed_write, "forgot: "),
+    ],
+)
+def test_a_seeded_bug_of_windows_is_found(
+    bug: Callable[[pytest.MonkeyPatch], None], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bug(monkeypatch)
+    _, failed = simulate_many(spec(**WINDOWS), range(WITHIN // 4))
+    assert any(told in problem for outcome in failed for problem in outcome.problems), failed

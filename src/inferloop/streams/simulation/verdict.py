@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from inferloop.core.errors import InvalidInput
 from inferloop.core.protocols import Codec, Delivery
@@ -13,10 +13,11 @@ from inferloop.streams.loading import DEAD_LETTER
 from inferloop.streams.rules.memory import Memory
 from inferloop.streams.rules.rulebook import STALE, Rulebook
 from inferloop.streams.rules.scored import Scored
-from inferloop.streams.scope import scope_of
+from inferloop.streams.scope import event_time, scope_of
 from inferloop.streams.simulation.sink import Shop, reported
 from inferloop.streams.simulation.source import Broker
 from inferloop.streams.simulation.world import Committed, World
+from inferloop.streams.windows import GATHERED, LATE, Windows
 
 
 class Judge:
@@ -25,16 +26,25 @@ class Judge:
     Args:
         required: the sinks that hold up an acknowledgment.
         anonymous: messages have neither id nor position, so that nothing can be said of one message.
+        windows: makes those of the file anew, empty; None if it declares none.
     """
 
     def __init__(
-        self, world: World, codec: Codec, shops: Mapping[str, Shop], *, required: frozenset[str], anonymous: bool
+        self,
+        world: World,
+        codec: Codec,
+        shops: Mapping[str, Shop],
+        *,
+        required: frozenset[str],
+        anonymous: bool,
+        windows: Callable[[], Windows | None],
     ) -> None:
         self._world = world
         self._codec = codec
         self._shops = shops
         self._required = required
         self._anonymous = anonymous
+        self._windows = windows
         self.samples: dict[str, Sample] = {}
 
     def identity(self, message: Message) -> str:
@@ -78,8 +88,29 @@ class Judge:
                 missing = self.missing(self.identity(Message(payload, broker.name, 0.0, position=position)))
                 if missing:
                     yield f"lost: {missing}"
+        yield from self._lost_windows()
         for committed in self._world.committed.values():
             yield from (f"lost: {committed.decision.message_id} never reached {s.sink}" for s in self._undone(committed))
+
+    def _lost_windows(self) -> Iterator[str]:
+        """Windows that the samples on disk make, in their order, and that were not decided; and what is no such window."""
+        windows = self._windows()
+        if windows is None or self._anonymous:
+            return
+        made: set[str] = set()
+        for id_, committed in list(self._world.committed.items()):
+            sample, reason = self.samples.get(id_), committed.decision.reason
+            if sample is not None and reason in (GATHERED, LATE):
+                message = Message(b"", sample.source, committed.received, topic=sample.topic)
+                outcome, whole = windows.add(id_, sample, message, event_time(sample, committed.received))
+                if outcome != reason:
+                    yield f"forgot: {id_} is {reason}, not {outcome}"
+                made |= {window.id for window in whole}
+                self.samples |= {window.id: window.sample for window in whole}
+        yield from (f"lost: window {id_} is not decided" for id_ in sorted(made - self._world.committed.keys()))
+        for id_, committed in self._world.committed.items():
+            if id_ not in self.samples and not committed.decision.reason.startswith(DEAD_LETTER):
+                yield f"forgot: {id_} is neither a message nor a window of the samples on disk"
 
     def disordered(self) -> Iterator[str]:
         """Effects of one key at one sink that came in another order than the decisions."""
@@ -108,7 +139,7 @@ class Judge:
 
         for id_, committed in self._world.committed.items():
             decision, sample = committed.decision, self.samples.get(id_)
-            if sample is None or decision.reason == STALE or decision.reason.startswith(DEAD_LETTER):
+            if sample is None or decision.reason in (STALE, GATHERED, LATE) or decision.reason.startswith(DEAD_LETTER):
                 continue
             scored = self._world.scored.get(decision.prediction_id, Scored())
             scope = scope_of(sample, scored, identity=id_, received=committed.received, now=decision.time)

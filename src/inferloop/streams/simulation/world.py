@@ -13,6 +13,7 @@ from inferloop.data.journal import StoredDecision
 from inferloop.streams.rules.scored import Scored
 from inferloop.streams.simulation.plan import Plan, Trouble
 from inferloop.streams.simulation.virtual_loop import VirtualLoop
+from inferloop.streams.windows import GATHERED
 
 EPOCH_S = 1_800_000_000.0
 
@@ -127,6 +128,7 @@ class World:
                 self.blame(f"decided twice: {decision.message_id}")
             arrived = self.received.get((generation, decision.message_id), decision.time)
             self.committed[decision.message_id] = Committed(decision, self.rules, arrived)
+            self.counts["gathered"] += decision.reason == GATHERED
             self.tell("decided", decision.message_id, decision.rule or "-", decision.reason or "-")
 
 
