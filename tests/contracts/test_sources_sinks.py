@@ -42,6 +42,7 @@ SOURCES = {
     "http": http.http_source,
     "websocket": websocket.websocket_source,
     "stdin": stdin.stdin_source,
+    "directory": files.directory_source,
     "video": video.video_source,
     "file": files.file_source,
     "mqtt": mqtt.mqtt_source,

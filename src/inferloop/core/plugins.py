@@ -55,6 +55,7 @@ TABLE: dict[str, dict[str, Plugin]] = {
         "redis": Plugin("inferloop.streams.sources.redis:RedisSource", "a Redis stream", "redis"),
         "http": Plugin("inferloop.streams.sources.http:HttpSource", "requests to a port of ours, answered when they are done"),
         "websocket": Plugin("inferloop.streams.sources.websocket:WebSocketSource", "frames of a WebSocket server"),
+        "directory": Plugin("inferloop.streams.sources.directory:DirectorySource", "the files that arrive in a directory"),
         "video": Plugin("inferloop.streams.sources.video:VideoSource", "the frames of a video file", "camera"),
         "camera": Plugin("inferloop.streams.sources.camera:CameraSource", "a camera: device, RTSP or HTTP", "camera"),
         "stdin": Plugin("inferloop.streams.sources.stdin:StdinSource", "lines of standard input"),

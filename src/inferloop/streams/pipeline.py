@@ -22,6 +22,7 @@ from inferloop.streams.agreement import check_agreement
 from inferloop.streams.compiling import rulebook_of
 from inferloop.streams.contexts import SinkContext, SourceContext
 from inferloop.streams.deciding import Decider
+from inferloop.streams.delivery.outbox import Outbox
 from inferloop.streams.events import Counters, Observer, Summary
 from inferloop.streams.gathering import Gatherer, windows_of
 from inferloop.streams.guarantee import Guarantees, guarantees, make_sink, make_source
@@ -100,6 +101,7 @@ class Pipeline:
         sinks: Mapping[str, Sink] | None = None,
         clock: Clock = SYSTEM,
         counters: Counters | None = None,
+        outbox: Outbox | None = None,
     ) -> Summary:
         """Run until the sources end or `stop` is set; then finish what was read, within `drain_s` seconds after a stop.
 
@@ -113,6 +115,7 @@ class Pipeline:
             sinks: the same for sinks, `dead_letter` included.
             clock: what time it is.
             counters: counts this run, for whoever wants to look on; made if it is not given.
+            outbox: instead of that in the file, where the file declares one; opened and closed here.
             drain_s: what is not done by then stays unacknowledged and comes again.
 
         Raises:
@@ -132,6 +135,7 @@ class Pipeline:
                 sinks=sinks or {},
                 clock=clock,
                 counters=counters or Counters(self.name, clock=clock),
+                outbox=outbox,
             )
 
     async def _run(
@@ -147,6 +151,7 @@ class Pipeline:
         sinks: Mapping[str, Sink],
         clock: Clock,
         counters: Counters,
+        outbox: Outbox | None,
     ) -> Summary:
         check_agreement(self.spec, router.bundle(self.spec.model.ref))
         stopped = stop or asyncio.Event()
@@ -154,7 +159,7 @@ class Pipeline:
         try:
             async with contextlib.AsyncExitStack() as stack:
                 parts = await self._parts(thread, router, ledger, observer, sources, sinks, clock, counters)
-                parts = await self._with_outbox(stack, parts, counters)
+                parts = await self._with_outbox(stack, parts, counters, outbox)
                 if await _open_all(stack, parts, stopped):
                     await Runner(self.spec, parts, counters).run(stopped, drain_s=drain_s)
             await _flush(thread, drain_s)
@@ -197,14 +202,16 @@ class Pipeline:
             clock=clock,
         )
 
-    async def _with_outbox(self, stack: contextlib.AsyncExitStack, parts: Parts, counters: Counters) -> Parts:
+    async def _with_outbox(
+        self, stack: contextlib.AsyncExitStack, parts: Parts, counters: Counters, given: Outbox | None
+    ) -> Parts:
         section = self.spec.outbox
         if section is None:
             return parts
-        outbox = outbox_of(section, self.name, parts.clock)
+        outbox = given or outbox_of(section, self.name, parts.clock)
         stack.push_async_callback(outbox.close)
         await outbox.open()
-        report = ForwardingReport(self.name, counters, parts.observer)
+        report = ForwardingReport(self.name, counters, parts.observer, clock=parts.clock)
         return replace(parts, sinks=behind(outbox, section, parts.sinks, report, parts.clock))
 
     def _context(self, part: Part, state: Mapping[str, bytes], positions: dict[str, bytes]) -> SourceContext:

@@ -45,7 +45,8 @@ def behind(
 class ForwardingReport:
     """Keeps `Forwarded`: counts, events and dead letters of what was stored."""
 
-    def __init__(self, pipeline: str, counters: Counters, observer: Observer | None) -> None:
+    def __init__(self, pipeline: str, counters: Counters, observer: Observer | None, *, clock: Clock = SYSTEM) -> None:
+        self._clock = clock
         self._pipeline = pipeline
         self._counters = counters
         self._observer = observer
@@ -71,7 +72,7 @@ class ForwardingReport:
         self._counters.refused[sink] += 1
         log.warning("sink refused a delivery", extra={"sink": sink, "reason": reason, "message_id": delivery.message_id})
         letter = refusal_letter(self._pipeline, sink, delivery, reason)
-        backoff = Backoff()
+        backoff = Backoff(clock=self._clock)
         while self.letters is not None:
             try:
                 await self.letters.send([letter])

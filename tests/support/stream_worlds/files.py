@@ -78,3 +78,21 @@ async def queue_sink(folder: Path, _: Any) -> AsyncIterator[SinkWorld]:
     with Journal(folder / "journal.db") as journal:
         context = SinkContext("p", "act", journal)
         yield SinkWorld(lambda: sink(sink.Config(), context), lambda: [item.key for item in journal.review_list()])
+
+
+@contextlib.asynccontextmanager
+async def directory_source(folder: Path) -> AsyncIterator[SourceWorld]:
+    remembered: list[str] = [""]
+    source = plugins.load("sources", "directory")
+    inbox = folder / "inbox"
+    inbox.mkdir()
+    config = source.Config(path=inbox, settle="20ms", every="20ms", in_flight=1024)
+
+    def remember(position: str) -> None:
+        remembered[0] = position
+
+    def put(payloads: Payloads) -> None:
+        for payload in payloads:
+            (inbox / f"{json.loads(payload)['number']:06}.json").write_bytes(payload)
+
+    yield SourceWorld(lambda: source(config, SourceContext("p", "feed", remembered[0], remember)), put)

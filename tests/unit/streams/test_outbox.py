@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -22,6 +23,7 @@ from inferloop.streams.delivery.outbox import Outbox
 from inferloop.streams.sinks.memory import MemorySink
 
 LARGE = 10**9
+T = TypeVar("T")
 
 
 class Told:
@@ -261,3 +263,55 @@ async def test_a_sink_that_likes_to_wait_gets_what_comes_meanwhile_in_one_batch(
         await asyncio.wait_for(sink.drained(), 60)
         await sink.close()
     assert batches == [["k0", "k1", "k2"], ["k3"]]
+
+
+async def test_room_that_is_made_while_one_looks_is_not_missed_for_another_who_waits(tmp_path: Path) -> None:
+    class Interrupted(Outbox):
+        """While the first `put` hears that there is no room, room is made, and another sink puts something."""
+
+        other: asyncio.Task[Counter[str]] | None = None
+
+        async def _run(self, work: Callable[[], T]) -> T:
+            result = await super()._run(work)
+            if result is None and self.other is None and self._bytes:
+                self.other = asyncio.create_task(self.put("b", [delivery(3)]))
+                await self.remove(await self.page("a", 10))
+                await self.other
+            return result
+
+    outbox = Interrupted(tmp_path / "o.db", "p", max_bytes=500, drop_oldest=False)
+    await outbox.open()
+    await outbox.put("a", [delivery(0), delivery(1)])
+    async with asyncio.timeout(10):
+        await outbox.put("a", [delivery(2)])
+    assert outbox.other is not None, "it never was interrupted"
+    await outbox.close()
+
+
+async def test_what_the_disk_took_and_denied_makes_room_by_being_forwarded(tmp_path: Path) -> None:
+    class Denying(Outbox):
+        """Stores, and says once that it did not."""
+
+        denied = False
+
+        async def put(self, sink: str, deliveries: Sequence[Delivery]) -> Counter[str]:
+            dropped = await super().put(sink, deliveries)
+            if not self.denied:
+                self.denied = True
+                raise StorageError("the disk says that it did not write")
+            return dropped
+
+    outbox = Denying(tmp_path / "o.db", "p", max_bytes=300, drop_oldest=False)
+    await outbox.open()
+    act, told = MemorySink(SinkContext("p", "act")), Told()
+    sink = ForwardingSink("act", act, outbox, told)
+    await sink.open()
+    await asyncio.sleep(0.05)  # it looked, and found nothing
+    with pytest.raises(StorageError):
+        await sink.send([delivery(0)])
+    async with asyncio.timeout(10):
+        await sink.send([delivery(0)])
+        await sink.drained()
+    assert list(act.effects) == ["k0"]
+    await sink.close()
+    await outbox.close()

@@ -101,6 +101,8 @@ def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
+        ({"sources": {"a": {"directory": {"path": "x", "then": "move"}}}}, "sources.a.directory: must have `done` with"),
+        ({"sources": {"a": {"directory": {"path": "x", "settle": "0s"}}}}, "sources.a.directory.settle: must be at least"),
         ({"sources": {"a": {"camera": {}}}}, "sources.a.camera: must have either `url` or `device`"),
         (
             {"sources": {"a": {"camera": {"url": "rtsp://x", "device": 0}}}},

@@ -20,6 +20,8 @@ from inferloop.cli.pipeline import command
 from inferloop.core.errors import Conflict
 from inferloop.streams import deciding, identity
 from inferloop.streams.deciding import Decider, Draft
+from inferloop.streams.delivery.forwarding import ForwardingSink
+from inferloop.streams.delivery.outbox import StoredParcel
 from inferloop.streams.dispatch import Dispatcher
 from inferloop.streams.gathering import Gatherer
 from inferloop.streams.journaling import write_decided
@@ -28,6 +30,7 @@ from inferloop.streams.pipeline import Pipeline
 from inferloop.streams.rules.memory import Memory
 from inferloop.streams.runner import Runner
 from inferloop.streams.simulation.campaign import simulate_many
+from inferloop.streams.simulation.outbox import SimulatedOutbox
 from inferloop.streams.simulation.simulate import simulate
 from inferloop.streams.simulation.virtual_loop import Stuck, VirtualLoop
 from inferloop.streams.windows import BUFFER, Windows
@@ -94,6 +97,21 @@ def test_windows_survive_what_may_happen_as_messages_do() -> None:
     assert counts["gathered"] > 1000
     assert counts["decided"] - counts["gathered"] > 500, "windows and dead letters"
     for what in ("kill", "redelivered", "disk_full", "refused"):
+        assert counts[what] > 0, what
+
+
+OUTBOX: dict[str, Any] = {
+    "outbox": {"sqlite": {"path": "outbox.db"}},
+    "rules": [*RULES[:2], {"name": "rest", "above": 0.2, "send": ["act", "tell"]}],
+}
+
+
+@pytest.mark.parametrize("max_age", [None, "2s"])
+def test_what_waits_in_an_outbox_survives_what_may_happen(max_age: str | None) -> None:
+    limits = {"max_age": max_age} if max_age else {}
+    counts, failed = simulate_many(spec(**{**OUTBOX, "outbox": {**OUTBOX["outbox"], **limits}}), range(200))
+    assert [(outcome.seed, outcome.problems) for outcome in failed] == []
+    for what in ("kill", "stored", "held_up", "outbox_full", "repeated", "refused", "down"):
         assert counts[what] > 0, what
 
 
@@ -298,4 +316,46 @@ def test_a_seeded_bug_of_windows_is_found(
 ) -> None:
     bug(monkeypatch)
     _, failed = simulate_many(spec(**WINDOWS), range(WITHIN // 4))
+    assert any(told in problem for outcome in failed for problem in outcome.problems), failed
+
+
+def forgets_before_it_sends(patch: pytest.MonkeyPatch) -> None:
+    forward = ForwardingSink._forward
+
+    async def early(self: ForwardingSink, page: Sequence[StoredParcel]) -> None:
+        await self._insisted(lambda: self._outbox.remove(page))
+        await forward(self, page)
+
+    patch.setattr(ForwardingSink, "_forward", early)
+
+
+def stores_nothing(patch: pytest.MonkeyPatch) -> None:
+    async def put(*_: Any) -> Counter[str]:
+        return Counter()
+
+    patch.setattr(SimulatedOutbox, "put", put)
+
+
+def forwards_the_newest_first(patch: pytest.MonkeyPatch) -> None:
+    page = SimulatedOutbox.page
+
+    async def newest(self: SimulatedOutbox, sink: str, most: int) -> list[StoredParcel]:
+        return (await page(self, sink, most))[::-1]
+
+    patch.setattr(SimulatedOutbox, "page", newest)
+
+
+@pytest.mark.parametrize(
+    ("bug", "told"),
+    [
+        (forgets_before_it_sends, "never reached"),
+        (stores_nothing, "acknowledged early"),
+        (forwards_the_newest_first, "out of order"),
+    ],
+)
+def test_a_seeded_bug_of_an_outbox_is_found(
+    bug: Callable[[pytest.MonkeyPatch], None], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bug(monkeypatch)
+    _, failed = simulate_many(spec(**OUTBOX), range(WITHIN // 20))
     assert any(told in problem for outcome in failed for problem in outcome.problems), failed

@@ -76,8 +76,10 @@ class ForwardingSink(Sink):
     async def send(self, deliveries: Sequence[Delivery]) -> None:
         """See `Sink.send`; confirmed means on disk."""
         self._empty.clear()
-        dropped = await self._outbox.put(self._name, deliveries)
-        self._news.set()
+        try:
+            dropped = await self._outbox.put(self._name, deliveries)
+        finally:  # also where the disk says that it did not write: what is there makes room only when it is forwarded
+            self._news.set()
         for sink, count in dropped.items():
             self._told.dropped(sink, count)
 

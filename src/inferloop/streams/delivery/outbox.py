@@ -33,7 +33,9 @@ _PAGE = """SELECT seq, key, message_id, payload, stored, bytes FROM parcels
 WHERE pipeline = ? AND sink = ? ORDER BY seq LIMIT ?"""
 
 
-class _Row(NamedTuple):
+class StoredRow(NamedTuple):
+    """One delivery as the table has it."""
+
     pipeline: str
     sink: str
     key: str
@@ -70,7 +72,8 @@ class Outbox:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"outbox-{pipeline}")
         self._database: Database | None = None
         self._bytes = 0
-        self._removed = asyncio.Event()
+        self._removals = 0
+        self._removed = asyncio.Condition()
 
     async def open(self) -> None:
         """Open the file; StorageError if that cannot be."""
@@ -98,11 +101,12 @@ class Outbox:
         if needed > self._max_bytes:
             raise InvalidInput(f"outbox {self._path}: {needed} bytes do not fit into max_size {self._max_bytes}")
         while True:
-            self._removed.clear()
+            before = self._removals
             dropped = await self._run(lambda: self._insert(rows, needed))
             if dropped is not None:
                 return dropped
-            await self._removed.wait()
+            async with self._removed:  # what was removed meanwhile counts, too
+                await self._removed.wait_for(lambda before=before: self._removals != before)  # type: ignore[misc]
 
     async def page(self, sink: str, most: int) -> list[StoredParcel]:
         """The oldest deliveries of one sink."""
@@ -124,7 +128,9 @@ class Outbox:
             self._bytes -= freed
 
         await self._run(delete)
-        self._removed.set()
+        self._removals += 1
+        async with self._removed:
+            self._removed.notify_all()
 
     async def close(self) -> None:
         """Close the file. A second call does nothing."""
@@ -142,12 +148,12 @@ class Outbox:
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    def _row(self, sink: str, delivery: Delivery) -> _Row:
+    def _row(self, sink: str, delivery: Delivery) -> StoredRow:
         payload = msgspec.json.encode(delivery.payload)
         size = len(payload) + len(delivery.key) + len(delivery.message_id) + _ROW_BYTES
-        return _Row(self._pipeline, sink, delivery.key, delivery.message_id, payload, size, self._clock.time())
+        return StoredRow(self._pipeline, sink, delivery.key, delivery.message_id, payload, size, self._clock.time())
 
-    def _insert(self, rows: Sequence[_Row], needed: int) -> Counter[str] | None:
+    def _insert(self, rows: Sequence[StoredRow], needed: int) -> Counter[str] | None:
         """Store rows; None if there is no room for them."""
         file = self._file
         with file.write() as connection:

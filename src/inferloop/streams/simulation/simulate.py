@@ -29,6 +29,7 @@ from inferloop.streams.loading import DEAD_LETTER, PipelineSpec
 from inferloop.streams.pipeline import Pipeline
 from inferloop.streams.simulation.disk import SimulatedJournal
 from inferloop.streams.simulation.model import SimulatedCodec, SimulatedModel
+from inferloop.streams.simulation.outbox import SimulatedOutbox
 from inferloop.streams.simulation.plan import Moment, Publication, planned
 from inferloop.streams.simulation.sink import Shop, SimulatedSink
 from inferloop.streams.simulation.source import Broker, SimulatedSource
@@ -85,9 +86,10 @@ class _Run:
 
     def __init__(self, spec: PipelineSpec, world: World, folder: Path) -> None:
         named = has_ids(spec)
-        self._spec = replace(spec, codec=SimulatedCodec(spec.kinds, has_ids=named), outbox=None, window=_short(spec.window))
+        self._spec = replace(spec, codec=SimulatedCodec(spec.kinds, has_ids=named), window=_short(spec.window))
         self._world = world
         self._journal = folder / "journal.db"
+        self._outbox = folder / "outbox.db"
         made = [(part, make_source(part, SourceContext(spec.name, part.name))) for part in spec.sources]
         self._brokers = {part.name: Broker(world, part.name, source) for part, source in made}
         self._shops = {part.name: Shop(part.name, make_sink(part, SinkContext(spec.name, part.name))) for part in spec.sinks}
@@ -101,6 +103,7 @@ class _Run:
             required=self._required,
             anonymous=anonymous,
             windows=lambda: windows_of(self._spec, None, {}),
+            expires=spec.outbox is not None and spec.outbox.max_age is not None,
         )
         self._edited = [_edited(self._spec, world.plan.seed, number) for number in range(_EDITS)]
         self._model = SimulatedModel(self._spec, world)
@@ -170,15 +173,18 @@ class _Run:
             self._stop = asyncio.Event()
             journal = SimulatedJournal(self._journal, world)
             world.tell("start", world.generation)
-            process = world.process = asyncio.create_task(self._process(journal))
+            outbox = SimulatedOutbox(self._outbox, self._spec.name, world) if self._spec.outbox is not None else None
+            process = world.process = asyncio.create_task(self._process(journal, outbox))
             await asyncio.wait([process])
             self._look_at(process)
             world.alive = False
             journal.end()
+            if outbox is not None:
+                outbox.end()
             if not self._over:
                 await asyncio.sleep(world.random.expovariate(1.0))
 
-    async def _process(self, journal: SimulatedJournal) -> Summary:
+    async def _process(self, journal: SimulatedJournal, outbox: SimulatedOutbox | None) -> Summary:
         world = self._world
         pipeline = Pipeline(self._edited[world.rules])
         sources = {name: lambda context, broker=broker: self._source(broker, context) for name, broker in self._brokers.items()}
@@ -189,6 +195,7 @@ class _Run:
             sources=sources,
             sinks={name: SimulatedSink(shop, world, self._judge.unstored) for name, shop in self._shops.items()},
             clock=world.clock,
+            outbox=outbox,
         )
 
     def _source(self, broker: Broker, context: SourceContext) -> SimulatedSource:

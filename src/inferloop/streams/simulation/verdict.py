@@ -27,6 +27,7 @@ class Judge:
         required: the sinks that hold up an acknowledgment.
         anonymous: messages have neither id nor position, so that nothing can be said of one message.
         windows: makes those of the file anew, empty; None if it declares none.
+        expires: what waits too long in the outbox becomes a dead letter.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Judge:
         required: frozenset[str],
         anonymous: bool,
         windows: Callable[[], Windows | None],
+        expires: bool,
     ) -> None:
         self._world = world
         self._codec = codec
@@ -45,7 +47,10 @@ class Judge:
         self._required = required
         self._anonymous = anonymous
         self._windows = windows
+        self._expires = expires
         self.samples: dict[str, Sample] = {}
+        self._arrived: dict[str, float] = {}
+        """When the last sample of a window arrived, by the window's id."""
 
     def identity(self, message: Message) -> str:
         """The id under which a message is decided; empty where a new one is made up each time."""
@@ -66,7 +71,9 @@ class Judge:
         committed = self._world.committed.get(id_)
         if committed is None:
             return f"{id_} is not decided"
-        return next((f"{id_} did not reach {stored.sink}" for stored in self._undone(committed)), "")
+        waiting = self._world.stored
+        undone = (stored.sink for stored in self._undone(committed) if (stored.sink, stored.key) not in waiting)
+        return next((f"{id_} did not reach {sink}" for sink in undone), "")
 
     def unstored(self, sink: str, delivery: Delivery) -> str:
         """What is wrong with a delivery; empty if the journal has it."""
@@ -107,6 +114,7 @@ class Judge:
                     yield f"forgot: {id_} is {reason}, not {outcome}"
                 made |= {window.id for window in whole}
                 self.samples |= {window.id: window.sample for window in whole}
+                self._arrived |= {window.id: window.origin.received for window in whole}
         yield from (f"lost: window {id_} is not decided" for id_ in sorted(made - self._world.committed.keys()))
         for id_, committed in self._world.committed.items():
             if id_ not in self.samples and not committed.decision.reason.startswith(DEAD_LETTER):
@@ -117,12 +125,13 @@ class Judge:
         places = {
             stored.key: n for n, stored in enumerate(d for c in self._world.committed.values() for d in c.decision.deliveries)
         }
+        letters = reported(self._shops[DEAD_LETTER].effects)
         for shop in self._shops.values():
             last: dict[str, int] = {}
             for key, delivery in shop.effects.items():
                 committed = self._world.committed.get(delivery.message_id)
-                if committed is None or key not in places or shop.name == DEAD_LETTER:
-                    continue
+                if committed is None or key not in places or shop.name == DEAD_LETTER or (self._expires and key in letters):
+                    continue  # what expired and was not forgotten may, after a jump of the clock, be young again
                 owner = committed.decision.key
                 if places[key] < last.get(owner, -1):
                     yield f"out of order: {shop.name} {delivery.message_id}"
@@ -142,7 +151,8 @@ class Judge:
             if sample is None or decision.reason in (STALE, GATHERED, LATE) or decision.reason.startswith(DEAD_LETTER):
                 continue
             scored = self._world.scored.get(decision.prediction_id, Scored())
-            scope = scope_of(sample, scored, identity=id_, received=committed.received, now=decision.time)
+            received = self._arrived.get(id_, committed.received)
+            scope = scope_of(sample, scored, identity=id_, received=received, now=decision.time)
             verdict = rulebooks[committed.rules].decide(scope, scored, memory, skipped=lambda _: None, seen=seen)
             wanted = [(effect.sink, effect.payload) for effect in verdict.effects]
             found = [(stored.sink, stored.payload) for stored in decision.deliveries]
@@ -155,6 +165,6 @@ class Judge:
             shop = self._shops[stored.sink]
             if stored.sink not in self._required or stored.key in shop.effects:
                 continue
-            if stored.key in shop.refused and stored.key in reported(letters):
+            if (stored.key in shop.refused or self._expires) and stored.key in reported(letters):
                 continue
             yield stored

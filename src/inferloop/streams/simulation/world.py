@@ -47,6 +47,7 @@ class World:
         rules: the number of the rule edit that the process started with.
         calm: trouble is over.
         committed: by message id.
+        stored: sink and key of what the outbox took.
         received: by generation and message id.
         scored: what the model said, by prediction id.
         problems: what must not be.
@@ -62,6 +63,7 @@ class World:
     rules: int = 0
     calm: bool = False
     committed: dict[str, Committed] = field(default_factory=dict)
+    stored: set[tuple[str, str]] = field(default_factory=set)
     received: dict[tuple[int, str], float] = field(default_factory=dict)
     scored: dict[str, Scored] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
