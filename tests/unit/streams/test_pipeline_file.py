@@ -103,6 +103,11 @@ def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
     [
         ({"sources": {"a": {"directory": {"path": "x", "then": "move"}}}}, "sources.a.directory: must have `done` with"),
         ({"sources": {"a": {"directory": {"path": "x", "settle": "0s"}}}}, "sources.a.directory.settle: must be at least"),
+        (
+            {"sinks": {"act": {"file": {"path": "x", "rotate": {"keep": 3}}}}},
+            "sinks.act.file.rotate: must have `size` or",
+        ),
+        ({"sinks": {"act": {"file": {"path": "x", "rotate": {"size": 5}}}}}, "sinks.act.file.rotate.size: must be a size"),
         ({"sources": {"a": {"camera": {}}}}, "sources.a.camera: must have either `url` or `device`"),
         (
             {"sources": {"a": {"camera": {"url": "rtsp://x", "device": 0}}}},

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from inferloop.core.errors import Unavailable
 from inferloop.core.protocols import Delivery, Sink
 from inferloop.streams.contexts import SinkContext
+from inferloop.streams.sinks.rotation import Rotation
 
 
 class FileSink(Sink):
@@ -25,6 +26,7 @@ class FileSink(Sink):
 
         Attributes:
             json: the line; a text that starts with `=` is an expression. Without it: identity, decision and fields.
+            rotate: when the file is renamed and begun anew; `pipeline redrive` reads only the file itself.
             fsync: whether a line must be on disk before it counts; without it only the process may die, not the machine.
         """
 
@@ -32,6 +34,7 @@ class FileSink(Sink):
 
         path: Path
         line: Any = Field(None, alias="json")
+        rotate: Rotation | None = None
         fsync: bool = True
 
     payload_key = "json"
@@ -78,12 +81,26 @@ class FileSink(Sink):
         except FileNotFoundError:
             return True
 
+    def _rotated(self, file: int, added: int) -> int:
+        """The file to append to: a new one where this one is full or of another time."""
+        rotate, found = self._config.rotate, os.fstat(file)
+        if rotate is None or not rotate.due(found, added):
+            return file
+        try:
+            rotate.rename(self._config.path, found.st_mtime)
+            self._open()
+            rotate.prune(self._config.path)
+        except OSError as error:
+            raise Unavailable(f"sink {self._name!r}: {self._config.path}: {error.strerror}") from error
+        return self._file if self._file is not None else file
+
     def _append(self, lines: bytes) -> None:
         if self._file is None or self._moved(self._file):
             self._open()
         file = self._file
         if file is None:
             return
+        file = self._rotated(file, len(lines))
         before = os.fstat(file).st_size
         try:
             written = 0
