@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -61,7 +62,7 @@ def decided(home: Path) -> list[tuple[str, str, str]]:
     """Message id, rule and reason of every decision in the journal."""
     if not (home / "journal.db").exists():
         return []
-    with sqlite3.connect(home / "journal.db", timeout=30) as database:
-        rows = database.execute("SELECT message_id, rule, reason FROM decisions").fetchall()
-    database.close()
-    return rows
+    with contextlib.closing(sqlite3.connect(home / "journal.db", timeout=30)) as database:
+        if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'decisions'").fetchall():
+            return []  # the process is making it
+        return database.execute("SELECT message_id, rule, reason FROM decisions").fetchall()

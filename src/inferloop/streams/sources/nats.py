@@ -29,6 +29,11 @@ _SILENT_FETCHES = 20
 _MOST_A_FETCH = 256
 
 
+_NAK = b'-NAK {"delay": 500000000}'
+"""Half a second, so that no request of ours is left by then: nats-server 2.9 forgets, until `ack_wait` is over, a message that
+it wants to give to a request nobody listens for any more, and gives another one twice instead."""
+
+
 class NatsSource(PulledSource):
     """Several processes with the same `durable` share the messages; what one held when it died comes after `ack_wait`."""
 
@@ -126,9 +131,7 @@ class NatsSource(PulledSource):
         await self._answer(messages, b"+WPI")
 
     async def _give_back(self, messages: Sequence[Message]) -> None:
-        with contextlib.suppress(nats.errors.Error, ValueError):
-            await self._subscription.unsubscribe()  # a request of ours that is still there would get them again
-        await self._answer(messages, b"-NAK")
+        await self._answer(messages, _NAK)
 
     async def _answer(self, messages: Sequence[Message], what: bytes) -> None:
         client = self._client
